@@ -1,0 +1,40 @@
+"""Convert Hugging Face LLaMA checkpoints to quantised GGUF, in one pass and in little memory.
+
+    from edge_llama_convert import Recipe, convert, plan
+
+    work = plan("weights/Llama-3.2-1B", recipe=Recipe.Q4_K_M)  # headers only
+    convert(work, "models/llama-3.2-1b-q4_k_m.gguf")
+
+Every error is a :class:`ConvertError` with a ``hint``; see :mod:`edge_llama_convert.errors`.
+"""
+
+from .errors import (
+    ConvertError,
+    NativeLibraryError,
+    OutputError,
+    ParamsError,
+    SourceError,
+    TensorError,
+    TokenizerError,
+    UnsupportedError,
+)
+from .pipeline import Plan, Progress, Result, TypeTotal, convert, plan
+from .recipe import Recipe
+
+__all__ = [
+    "ConvertError",
+    "NativeLibraryError",
+    "OutputError",
+    "ParamsError",
+    "Plan",
+    "Progress",
+    "Recipe",
+    "Result",
+    "SourceError",
+    "TensorError",
+    "TokenizerError",
+    "TypeTotal",
+    "UnsupportedError",
+    "convert",
+    "plan",
+]

@@ -1,0 +1,96 @@
+"""Positioned file access that several threads may share, on every platform.
+
+``preadv``/``pwrite`` where the system has them. A short read is an exception here, where a
+mapping of a file that shrinks would be a SIGBUS that ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from .errors import SourceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+_POSITIONED = hasattr(os, "preadv") and hasattr(os, "pwrite")
+
+
+class SharedFile:
+    """A file that threads read or write at explicit offsets; use as a context manager."""
+
+    def __init__(self, path: Path, *, write: bool = False) -> None:
+        binary = getattr(os, "O_BINARY", 0)
+        self.path = path
+        self._fd = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | binary)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> SharedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; calling it again does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` (bytes) from ``offset``.
+
+        Raises:
+            SourceError: the file ends first, i.e. it was truncated after it was opened.
+        """
+        done = 0
+        while done < len(buffer):
+            count = self._read_some(buffer[done:], offset + done)
+            if count == 0:
+                raise SourceError(
+                    f"{self.path}: the file ended at byte {offset + done:,} while being read",
+                    hint="Something changed it during the conversion; download it again and retry.",
+                )
+            done += count
+
+    def write_at(self, data: memoryview, offset: int) -> None:
+        """Write all of ``data`` (bytes) at ``offset``; OSError as the system reports it."""
+        done = 0
+        while done < len(data):
+            done += self._write_some(data[done:], offset + done)
+
+    def sync(self) -> None:
+        """Flush the file's content to the disk."""
+        os.fsync(self._fd)
+
+    def reserve(self, size: int) -> None:
+        """Make the file ``size`` bytes long and, where possible, claim the disk space now."""
+        allocate = getattr(os, "posix_fallocate", None)
+        if allocate is not None:
+            allocate(self._fd, 0, size)
+        else:
+            os.ftruncate(self._fd, size)
+
+    def _read_some(self, buffer: memoryview, offset: int) -> int:
+        if _POSITIONED:
+            return os.preadv(self._fd, [buffer], offset)
+        with self._lock:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            data = os.read(self._fd, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _write_some(self, data: memoryview, offset: int) -> int:
+        if _POSITIONED:
+            return os.pwrite(self._fd, data, offset)
+        with self._lock:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            return os.write(self._fd, data)

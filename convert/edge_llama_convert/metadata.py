@@ -1,0 +1,92 @@
+"""The GGUF's key/value metadata, in the order llama.cpp's two steps leave it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import gguf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .checkpoint import Checkpoint
+    from .params import LlamaParams
+    from .recipe import Recipe
+    from .tensors import GGUFTensor
+    from .vocab import Vocabulary
+
+
+def build_metadata(
+    checkpoint: Checkpoint,
+    params: LlamaParams,
+    vocabulary: Vocabulary,
+    tensors: Sequence[GGUFTensor],
+    recipe: Recipe,
+) -> gguf.GGUFWriter:
+    """Return a writer that holds all metadata and no tensors yet.
+
+    Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#standardized-key-value-pairs
+    """
+    writer = gguf.GGUFWriter(path=None, arch=gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.LLAMA])
+    _add_general(writer, checkpoint, tensors)
+    _add_hyper_parameters(writer, params)
+    vocabulary.add_to(writer)
+    # llama-quantize sets these two anew, so they come last.
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_file_type(recipe.file_type)
+    return writer
+
+
+def model_name(checkpoint: Checkpoint) -> str:
+    """Return the folder's name, also for ``.`` and paths that end in a slash."""
+    return checkpoint.path.resolve().name
+
+
+def _add_general(
+    writer: gguf.GGUFWriter, checkpoint: Checkpoint, tensors: Sequence[GGUFTensor]
+) -> None:
+    total = sum(math.prod(tensor.shape) for tensor in tensors)
+    metadata = gguf.Metadata.load(None, checkpoint.path.resolve(), None, total)
+    if metadata.name is None:
+        metadata.name = model_name(checkpoint)
+    if metadata.size_label is None:
+        metadata.size_label = gguf.size_label(total, total, 0, 0)
+    writer.add_type(gguf.GGUFType.MODEL)
+    metadata.set_gguf_meta_model(writer)
+
+
+def _add_hyper_parameters(writer: gguf.GGUFWriter, params: LlamaParams) -> None:
+    writer.add_block_count(params.n_layers)
+    writer.add_context_length(params.context_length)
+    writer.add_embedding_length(params.hidden_size)
+    writer.add_feed_forward_length(params.intermediate_size)
+    writer.add_head_count(params.n_heads)
+    writer.add_head_count_kv(params.n_kv_heads)
+    _add_rope_scaling(writer, params)
+    writer.add_rope_freq_base(params.rope_theta)
+    writer.add_layer_norm_rms_eps(params.rms_norm_eps)
+    writer.add_key_length(params.head_dim)
+    writer.add_value_length(params.head_dim)
+    writer.add_vocab_size(params.vocab_size)
+    writer.add_rope_dimension_count(params.head_dim)
+
+
+def _add_rope_scaling(writer: gguf.GGUFWriter, params: LlamaParams) -> None:
+    rope = params.rope
+    if params.rope_type == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    elif params.rope_type == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        for add, key in (
+            (writer.add_rope_scaling_yarn_ext_factor, "extrapolation_factor"),
+            (writer.add_rope_scaling_yarn_attn_factor, "attention_factor"),
+            (writer.add_rope_scaling_yarn_beta_fast, "beta_fast"),
+            (writer.add_rope_scaling_yarn_beta_slow, "beta_slow"),
+        ):
+            if rope.get(key) is not None:
+                add(rope[key])
+    # llama3 is the tensor rope_freqs.weight; "dynamic" changes nothing within the context.

@@ -1,0 +1,181 @@
+"""config.json of a LLaMA checkpoint -> frozen :class:`LlamaParams`; all faults in one error.
+
+Defaults are those of transformers' LlamaConfig, which a saved config.json may leave out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .errors import ParamsError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
+
+#: Rope types carried over; "dynamic" needs no key (it acts beyond the trained context only).
+_ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "llama3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaParams:
+    """Hyper-parameters of a LLaMA model. Sizes in elements, context in tokens."""
+
+    hidden_size: int
+    intermediate_size: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    context_length: int
+    rms_norm_eps: float
+    rope_theta: float
+    rope_type: str
+    rope: Mapping[str, Any]
+    tied_embeddings: bool
+    attention_bias: bool
+    mlp_bias: bool
+
+    @property
+    def n_gqa(self) -> int:
+        """Query heads per key/value head."""
+        return self.n_heads // self.n_kv_heads
+
+
+class _Reader:
+    """Collects every fault while reading, so that one error can name them all."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.faults: list[str] = []
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        value = self.config.get(key)
+        if value is None:
+            value = default
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+            self.faults.append(
+                f"{key} is missing" if value is None else f"{key} = {value!r}, not a positive int"
+            )
+            return 1
+        return value
+
+    def number(self, key: str, default: float, source: Mapping[str, Any] | None = None) -> float:
+        value = (self.config if source is None else source).get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            self.faults.append(f"{key} = {value!r}, not a positive number")
+            return default
+        if not math.isfinite(value):
+            self.faults.append(f"{key} = {value!r}, not finite")
+            return default
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        value = self.config.get(key)
+        if value is not None and not isinstance(value, bool):
+            self.faults.append(f"{key} = {value!r}, not true or false")
+        return bool(value)
+
+
+def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
+    """Turn the content of ``config.json`` into parameters; ``path`` is for messages.
+
+    Raises:
+        UnsupportedError: another architecture, activation, rope type, or quantised weights.
+        ParamsError: one error that names every missing or contradictory key.
+    """
+    _refuse_unsupported(config, path)
+    read = _Reader(config)
+    hidden_size, n_heads = read.integer("hidden_size"), read.integer("num_attention_heads")
+    n_kv_heads = read.integer("num_key_value_heads", n_heads)
+    head_dim = read.integer("head_dim", max(1, hidden_size // n_heads))
+    rope = _rope(config, read)
+    params = LlamaParams(
+        hidden_size=hidden_size,
+        intermediate_size=read.integer("intermediate_size"),
+        n_layers=read.integer("num_hidden_layers"),
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        head_dim=head_dim,
+        vocab_size=read.integer("vocab_size"),
+        context_length=read.integer("max_position_embeddings", 2048),
+        rms_norm_eps=read.number("rms_norm_eps", 1e-6),
+        rope_theta=read.number("rope_theta", 10000.0, rope),
+        rope_type=str(rope.get("rope_type", "default")),
+        rope=rope,
+        tied_embeddings=read.flag("tie_word_embeddings"),
+        attention_bias=read.flag("attention_bias"),
+        mlp_bias=read.flag("mlp_bias"),
+    )
+    if n_heads % n_kv_heads:
+        read.faults.append(
+            f"num_attention_heads {n_heads} is no multiple of num_key_value_heads {n_kv_heads}"
+        )
+    if config.get("head_dim") is None and hidden_size % n_heads:
+        read.faults.append(
+            f"hidden_size {hidden_size} is no multiple of num_attention_heads {n_heads}"
+        )
+    if head_dim % 2:
+        read.faults.append(f"head_dim {head_dim} is odd, rope needs pairs")
+    if read.faults:
+        raise ParamsError(
+            f"{path}: {'; '.join(read.faults)}",
+            hint="The file was edited or belongs to another model; fetch it again.",
+        )
+    if params.rope_type not in _ROPE_TYPES:
+        raise UnsupportedError(
+            f"{path}: rope type {params.rope_type!r}; supported are {', '.join(_ROPE_TYPES)}",
+            hint="This checkpoint computes positions in a way llama.cpp's LLaMA does not know.",
+        )
+    return params
+
+
+def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
+    architectures = config.get("architectures") or []
+    name = architectures[0] if isinstance(architectures, list) and architectures else None
+    if name not in SUPPORTED_ARCHITECTURES:
+        raise UnsupportedError(
+            f"{path}: architecture {name!r}; supported is {', '.join(SUPPORTED_ARCHITECTURES)}",
+            hint="Use a checkpoint of the LLaMA family.",
+        )
+    activation = config.get("hidden_act", "silu")
+    if activation != "silu":
+        raise UnsupportedError(
+            f"{path}: hidden_act {activation!r}; llama.cpp computes silu for LLaMA",
+            hint="A file with another activation would load and talk nonsense.",
+        )
+    quantisation = config.get("quantization_config")
+    if quantisation:
+        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
+        raise UnsupportedError(
+            f"{path}: the weights are already quantised ({method or 'unknown method'})",
+            hint="Convert from the original 16- or 32-bit checkpoint.",
+        )
+
+
+def _rope(config: Mapping[str, Any], read: _Reader) -> dict[str, Any]:
+    """Merge transformers 5's ``rope_parameters`` and the older ``rope_scaling``/``rope_theta``."""
+    rope = config.get("rope_parameters", config.get("rope_scaling")) or {}
+    if not isinstance(rope, dict):
+        read.faults.append("rope_parameters/rope_scaling is not an object")
+        return {}
+    rope = dict(rope)
+    rope.setdefault("rope_theta", config.get("rope_theta"))
+    if "rope_type" not in rope and "type" in rope:  # the name before transformers 4.43
+        rope["rope_type"] = rope["type"]
+    if config.get("original_max_position_embeddings") is not None:
+        rope.setdefault(
+            "original_max_position_embeddings", config["original_max_position_embeddings"]
+        )
+    if rope.get("rope_type") in {"linear", "yarn", "llama3"} and rope.get("factor") is None:
+        read.faults.append(f"rope type {rope['rope_type']} without 'factor'")
+    if rope.get("rope_type") == "yarn":
+        rope.setdefault("original_max_position_embeddings", config.get("max_position_embeddings"))
+    return {key: value for key, value in rope.items() if value is not None}

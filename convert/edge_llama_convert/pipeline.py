@@ -1,0 +1,156 @@
+"""plan -> convert: from a checkpoint folder to a finished GGUF, in one pass."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .checkpoint import Checkpoint
+from .metadata import build_metadata, model_name
+from .params import LlamaParams, read_params
+from .quantize import quantise_to_file
+from .recipe import Recipe, choose_type
+from .tensors import map_tensors
+from .vocab import read_bpe
+from .writer import Layout, check_writable, lay_out, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .ggml import GGMLType
+
+
+@dataclass(frozen=True)
+class TypeTotal:
+    """How many tensors of one type the result holds, and their size in bytes."""
+
+    kind: GGMLType
+    tensors: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a conversion will write; made from headers alone, nothing is written yet.
+
+    Attributes:
+        source: the checkpoint folder.
+        name: the model's name, for file names.
+        recipe: the file type.
+        params: the model's hyper-parameters.
+        layout: header and the place of every tensor.
+    """
+
+    source: Path
+    name: str
+    recipe: Recipe
+    params: LlamaParams
+    layout: Layout
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file that will be written, in bytes."""
+        return self.layout.nbytes
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights."""
+        return sum(
+            target.tensor.rows * target.tensor.n_per_row for target in self.layout.targets
+        )
+
+    @property
+    def totals(self) -> list[TypeTotal]:
+        """Tensors and bytes by type, largest first."""
+        count: Counter[GGMLType] = Counter()
+        nbytes: Counter[GGMLType] = Counter()
+        for target in self.layout.targets:
+            count[target.kind] += 1
+            nbytes[target.kind] += target.nbytes
+        return [TypeTotal(kind, count[kind], size) for kind, size in nbytes.most_common()]
+
+    @property
+    def default_output(self) -> Path:
+        """``models/<name>-<type>.gguf``, relative to the current folder."""
+        return Path("models") / f"{self.name}-{self.recipe.value}.gguf"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a conversion is: the tensor being written, bytes written and bytes in all."""
+
+    tensor: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished conversion: the file, its plan, and the time it took in seconds."""
+
+    path: Path
+    plan: Plan
+    seconds: float
+
+
+def plan(source: str | Path, *, recipe: Recipe | str = Recipe.Q4_K_M) -> Plan:
+    """Read the headers of the checkpoint folder ``source`` and plan its conversion.
+
+    Raises:
+        ConvertError: the checkpoint is missing, damaged, contradictory or unsupported.
+    """
+    recipe = Recipe.parse(recipe)
+    checkpoint = Checkpoint.open(source)
+    params = read_params(checkpoint.config, checkpoint.path / "config.json")
+    tensors = map_tensors(checkpoint, params)
+    vocabulary = read_bpe(checkpoint, params.vocab_size)
+    has_output = any(tensor.name == "output.weight" for tensor in tensors)
+    kinds = [choose_type(tensor, recipe, params, has_output=has_output) for tensor in tensors]
+    writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)
+    layout = lay_out(writer, tensors, kinds)
+    return Plan(checkpoint.path, model_name(checkpoint), recipe, params, layout)
+
+
+def convert(
+    work: Plan,
+    output: str | Path | None = None,
+    *,
+    force: bool = False,
+    threads: int | None = None,
+    progress: Callable[[Progress], object] | None = None,
+) -> Result:
+    """Carry out a plan; ``output`` gets its name only when the file is complete and on disk.
+
+    ``threads`` defaults to the number of CPUs. ``progress`` is called in this thread after every
+    chunk; an exception it raises (KeyboardInterrupt too) ends the conversion and leaves nothing
+    behind. Peak memory does not depend on the size of the model.
+
+    Raises:
+        OutputError: ``output`` exists and ``force`` is false, no space, no permission.
+        TensorError: NaN or Inf in the weights, or a value beyond the type's range.
+        SourceError: a shard changed while it was read.
+    """
+    started = time.perf_counter()
+    path = Path(output) if output is not None else work.default_output
+    check_writable(path, force=force)
+    layout = work.layout
+    total = sum(target.nbytes for target in layout.targets)
+    done = 0
+
+    def advance(tensor: str, nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        if progress is not None:
+            progress(Progress(tensor, done, total))
+
+    with publish(path, layout.nbytes, force=force) as temporary:
+        with temporary.open("r+b") as file:
+            file.write(layout.header)
+        quantise_to_file(
+            layout.targets, temporary, threads=threads or os.cpu_count() or 1, progress=advance
+        )
+    return Result(path, work, time.perf_counter() - started)

@@ -1,0 +1,216 @@
+"""Which tensor gets which type: llama.cpp's mixtures, as data.
+
+A recipe has a base type and, per kind of tensor, rules that are tried in order; the first whose
+condition holds for the layer gives the type. Source of the rules: llama_tensor_get_type_impl and
+tensor_type_fallback in llama.cpp's src/llama-quant.cpp (no importance matrix).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from .errors import ConvertError
+from .ggml import GGMLType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .params import LlamaParams
+    from .tensors import GGUFTensor
+
+
+class Recipe(str, Enum):
+    """The file types that can be written; the value is the name on the command line."""
+
+    F32 = "f32"
+    F16 = "f16"
+    BF16 = "bf16"
+    Q8_0 = "q8_0"
+    Q6_K = "q6_k"
+    Q5_K_M = "q5_k_m"
+    Q5_K_S = "q5_k_s"
+    Q5_1 = "q5_1"
+    Q5_0 = "q5_0"
+    Q4_K_M = "q4_k_m"
+    Q4_K_S = "q4_k_s"
+    Q4_1 = "q4_1"
+    Q4_0 = "q4_0"
+    IQ4_NL = "iq4_nl"
+    IQ4_XS = "iq4_xs"
+    Q3_K_L = "q3_k_l"
+    Q3_K_M = "q3_k_m"
+    Q3_K_S = "q3_k_s"
+    Q2_K = "q2_k"
+
+    @classmethod
+    def parse(cls, name: str | Recipe) -> Recipe:
+        """Return the recipe called ``name`` (any case); ConvertError names the known ones."""
+        try:
+            return cls(name.lower())
+        except ValueError:
+            raise ConvertError(
+                f"unknown type {str(name)!r}",
+                hint=f"Known types: {', '.join(recipe.value for recipe in cls)}.",
+            ) from None
+
+    @property
+    def file_type(self) -> int:
+        """The number for ``general.file_type`` (``enum llama_ftype`` in llama.h)."""
+        return _MIXTURES[self].file_type
+
+    @property
+    def base(self) -> GGMLType:
+        """The type of the tensors no rule speaks of."""
+        return _MIXTURES[self].base
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a rule may look at."""
+
+    index: int
+    count: int
+    n_gqa: int
+
+
+
+def _always(_: _Layer) -> bool:
+    return True
+
+
+def _first(count: int) -> Callable[[_Layer], bool]:
+    return lambda layer: layer.index < count
+
+
+def _first_part(parts: int) -> Callable[[_Layer], bool]:
+    return lambda layer: layer.index < layer.count // parts
+
+
+def _grouped(layer: _Layer) -> bool:
+    return layer.n_gqa >= 4
+
+
+def _more_bits(layer: _Layer) -> bool:
+    """Tell whether the layer is in the first or last eighth, or every third between."""
+    eighth = layer.count // 8
+    return (
+        layer.index < eighth
+        or layer.index >= 7 * layer.count // 8
+        or (layer.index - eighth) % 3 == 2
+    )
+
+
+_Rules = tuple[tuple["Callable[[_Layer], bool]", GGMLType], ...]
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    base: GGMLType
+    file_type: int
+    rules: Mapping[str, _Rules] = field(default_factory=dict)
+
+
+_T = GGMLType
+_MORE_Q6: _Rules = ((_more_bits, _T.Q6_K),)
+_IQ4_RULES: Mapping[str, _Rules] = {
+    "attn_v": ((_grouped, _T.Q5_K),),
+    "ffn_down": ((_first_part(8), _T.Q5_K),),
+}
+
+_MIXTURES: Mapping[Recipe, _Mixture] = {
+    Recipe.F32: _Mixture(_T.F32, 0),
+    Recipe.F16: _Mixture(_T.F16, 1),
+    Recipe.Q4_0: _Mixture(_T.Q4_0, 2),
+    Recipe.Q4_1: _Mixture(_T.Q4_1, 3),
+    Recipe.Q8_0: _Mixture(_T.Q8_0, 7),
+    Recipe.Q5_0: _Mixture(_T.Q5_0, 8),
+    Recipe.Q5_1: _Mixture(_T.Q5_1, 9),
+    Recipe.Q2_K: _Mixture(
+        _T.Q2_K,
+        10,
+        {
+            "attn_v": ((_grouped, _T.Q4_K), (_always, _T.Q3_K)),
+            "attn_output": ((_always, _T.Q3_K),),
+            "ffn_down": ((_always, _T.Q3_K),),
+        },
+    ),
+    Recipe.Q3_K_S: _Mixture(_T.Q3_K, 11),
+    Recipe.Q3_K_M: _Mixture(
+        _T.Q3_K,
+        12,
+        {
+            "attn_v": ((_first(2), _T.Q5_K), (_always, _T.Q4_K)),
+            "attn_output": ((_always, _T.Q4_K),),
+            "ffn_down": ((_first_part(16), _T.Q5_K), (_always, _T.Q4_K)),
+        },
+    ),
+    Recipe.Q3_K_L: _Mixture(
+        _T.Q3_K,
+        13,
+        {
+            "attn_v": ((_always, _T.Q5_K),),
+            "attn_output": ((_always, _T.Q5_K),),
+            "ffn_down": ((_always, _T.Q5_K),),
+        },
+    ),
+    Recipe.Q4_K_S: _Mixture(
+        _T.Q4_K,
+        14,
+        {"attn_v": ((_first(4), _T.Q5_K),), "ffn_down": ((_first_part(8), _T.Q5_K),)},
+    ),
+    Recipe.Q4_K_M: _Mixture(_T.Q4_K, 15, {"attn_v": _MORE_Q6, "ffn_down": _MORE_Q6}),
+    Recipe.Q5_K_S: _Mixture(_T.Q5_K, 16),
+    Recipe.Q5_K_M: _Mixture(_T.Q5_K, 17, {"attn_v": _MORE_Q6, "ffn_down": _MORE_Q6}),
+    Recipe.Q6_K: _Mixture(_T.Q6_K, 18),
+    Recipe.IQ4_NL: _Mixture(_T.IQ4_NL, 25, _IQ4_RULES),
+    Recipe.IQ4_XS: _Mixture(_T.IQ4_XS, 30, _IQ4_RULES),
+    Recipe.BF16: _Mixture(_T.BF16, 32),
+}
+
+#: The type that takes over when a row is no multiple of 256 elements.
+_FALLBACK = {
+    _T.Q2_K: _T.Q4_0,
+    _T.Q3_K: _T.Q4_0,
+    _T.Q4_K: _T.Q5_0,
+    _T.Q5_K: _T.Q5_1,
+    _T.Q6_K: _T.Q8_0,
+    _T.IQ4_XS: _T.IQ4_NL,
+}
+
+
+def choose_type(
+    tensor: GGUFTensor, recipe: Recipe, params: LlamaParams, *, has_output: bool
+) -> GGMLType:
+    """Return the type that ``tensor`` gets under ``recipe``, as llama-quantize would choose it.
+
+    ``has_output`` tells whether the model has its own output matrix; without one the embedding
+    doubles as the output and gets the output's type.
+    """
+    if len(tensor.shape) < 2 or tensor.name.endswith("_norm.weight"):
+        return GGMLType.F32
+    mixture = _MIXTURES[recipe]
+    if not mixture.base.is_quantised:
+        return mixture.base
+    kind = tensor.name.removesuffix(".weight").rpartition(".")[2]
+    n_per_row = tensor.shape[-1]
+    if kind == "output" or (kind == "token_embd" and not has_output):
+        chosen = _output_type(mixture.base, n_per_row)
+    else:
+        layer = _Layer(tensor.layer, params.n_layers, params.n_gqa)
+        rules = mixture.rules.get(kind, ())
+        chosen = next((kind for holds, kind in rules if holds(layer)), mixture.base)
+        # 80 layers with grouped heads is llama.cpp's "70B": its small attn_v is worth more bits.
+        is_70b = params.n_layers == 80 and params.n_gqa > 1
+        if kind == "attn_v" and is_70b and chosen in {GGMLType.Q3_K, GGMLType.Q4_K}:
+            chosen = GGMLType.Q5_K
+    if n_per_row % chosen.block_elements:
+        chosen = _FALLBACK.get(chosen, chosen)
+    return GGMLType.F16 if n_per_row % chosen.block_elements else chosen
+
+
+def _output_type(base: GGMLType, n_per_row: int) -> GGMLType:
+    if base is GGMLType.Q8_0 or n_per_row % base.block_elements:
+        return GGMLType.Q8_0
+    return GGMLType.Q6_K

@@ -1,0 +1,131 @@
+"""Read the header of a safetensors file and say where each tensor's bytes are.
+
+Format: https://github.com/huggingface/safetensors#format. The header is parsed here rather than
+by the ``safetensors`` package, because its numpy side has no bfloat16 and hands out whole
+tensors; the converter streams rows from the file positions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .errors import SourceError, UnsupportedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Bytes per element of the dtypes that can be converted.
+DTYPE_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
+
+#: The reference implementation's own limit for the header.
+MAX_HEADER_BYTES = 100_000_000
+
+_AGAIN = "The download is probably incomplete; fetch the file again."
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """Where one tensor lies in a file. ``shape`` is row-major, ``offset``/``nbytes`` in bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    path: Path
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensor's data in bytes."""
+        return math.prod(self.shape) * DTYPE_SIZES[self.dtype]
+
+
+def read_header(path: Path) -> dict[str, TensorRef]:
+    """Return the tensors of one safetensors file by name, without reading their data.
+
+    Raises:
+        SourceError: the file is missing, truncated, or its header is damaged.
+        UnsupportedError: a tensor has a dtype that cannot be converted.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            if len(prefix) < 8:
+                raise SourceError(
+                    f"{path}: only {size} bytes long, not a safetensors file", hint=_AGAIN
+                )
+            length = int.from_bytes(prefix, "little")
+            if length > min(MAX_HEADER_BYTES, size - 8):
+                raise SourceError(
+                    f"{path}: the header claims {length:,} bytes, the file has {size:,}",
+                    hint=f"Either it is no safetensors file or it is truncated. {_AGAIN}",
+                )
+            raw = file.read(length)
+    except OSError as error:
+        raise SourceError(
+            f"{path}: {error.strerror or error}", hint="Check the path and its permissions."
+        ) from error
+    return _parse(path, raw, 8 + length, size)
+
+
+def _parse(path: Path, raw: bytes, start: int, size: int) -> dict[str, TensorRef]:
+    try:
+        header = json.loads(raw, object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{path}: the safetensors header is not valid JSON ({error})", hint=_AGAIN
+        ) from error
+    if not isinstance(header, dict):
+        raise SourceError(f"{path}: the safetensors header is not an object", hint=_AGAIN)
+    header.pop("__metadata__", None)
+    tensors = {name: _tensor(path, name, entry, start, size) for name, entry in header.items()}
+    end = start
+    for ref in sorted(tensors.values(), key=lambda ref: ref.offset):
+        if ref.offset < end:
+            raise SourceError(f"{path}: tensor {ref.name} overlaps the one before it", hint=_AGAIN)
+        end = ref.offset + ref.nbytes
+    return tensors
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"{twice!r} appears twice")
+    return result
+
+
+def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorRef:
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        numbers = [*shape, begin, end]
+        well_formed = isinstance(dtype, str) and all(
+            isinstance(number, int) and 0 <= number < 2**63 for number in numbers
+        )
+    except (KeyError, TypeError, ValueError):
+        well_formed = False
+    if not well_formed:
+        raise SourceError(f"{path}: the header entry of tensor {name} is malformed", hint=_AGAIN)
+    if dtype not in DTYPE_SIZES:
+        raise UnsupportedError(
+            f"{path}: tensor {name} has dtype {dtype}; supported are {', '.join(DTYPE_SIZES)}",
+            hint="Convert from the original 16- or 32-bit checkpoint, not a quantised one.",
+        )
+    ref = TensorRef(name, dtype, tuple(shape), path, start + begin)
+    if end - begin != ref.nbytes:
+        raise SourceError(
+            f"{path}: tensor {name} has {end - begin:,} bytes of data, "
+            f"its shape {list(shape)} needs {ref.nbytes:,}",
+            hint=_AGAIN,
+        )
+    if start + end > size:
+        raise SourceError(
+            f"{path}: truncated: tensor {name} ends at byte {start + end:,}, "
+            f"the file has {size:,}",
+            hint=_AGAIN,
+        )
+    return ref

@@ -1,0 +1,151 @@
+"""Hugging Face's LLaMA tensors -> GGUF tensors: names, shapes, and the Q/K row permutation."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import TensorError
+from .rope import frequency_factors
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from .checkpoint import Checkpoint
+    from .params import LlamaParams
+    from .safetensors import TensorRef
+
+#: Buffers of old checkpoints that carry no weights.
+_IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attention\.bias)$")
+
+
+@dataclass(frozen=True)
+class GGUFTensor:
+    """One tensor of the result, before a type is chosen for it.
+
+    Attributes:
+        name: GGUF name, e.g. ``blk.0.attn_q.weight``.
+        shape: row-major; the last number is the row length (ggml writes it first).
+        source: where the values come from; None when they are computed (``values``).
+        permuted_heads: when set, the rows are regrouped within each of that many heads.
+        values: float32, only for tensors no checkpoint holds (rope frequencies).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    source: TensorRef | None
+    permuted_heads: int | None = None
+    values: npt.NDArray[np.float32] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows; a vector that is permuted counts each element as one."""
+        return math.prod(self.shape) // self.n_per_row
+
+    @property
+    def n_per_row(self) -> int:
+        """Elements per row."""
+        return 1 if len(self.shape) == 1 and self.permuted_heads else self.shape[-1]
+
+    @property
+    def layer(self) -> int:
+        """Number of the layer, -1 for the tensors outside the layers."""
+        return layer_of(self.name)
+
+
+def layer_of(name: str) -> int:
+    """Return the layer number in a GGUF tensor name, -1 when it has none."""
+    match = re.match(r"blk\.(\d+)\.", name)
+    return int(match[1]) if match else -1
+
+
+@dataclass(frozen=True)
+class _Expected:
+    name: str
+    shape: tuple[int, ...]
+    permuted_heads: int | None = None
+
+
+def _expected(params: LlamaParams, *, with_output: bool) -> dict[str, _Expected]:
+    """Map the Hugging Face name of every tensor the configuration calls for to its GGUF side."""
+    width, inner = params.hidden_size, params.intermediate_size
+    q_rows, kv_rows = params.n_heads * params.head_dim, params.n_kv_heads * params.head_dim
+    linears = {  # module: (GGUF name, rows, columns, heads to permute, has a bias)
+        "self_attn.q_proj": ("attn_q", q_rows, width, params.n_heads, params.attention_bias),
+        "self_attn.k_proj": ("attn_k", kv_rows, width, params.n_kv_heads, params.attention_bias),
+        "self_attn.v_proj": ("attn_v", kv_rows, width, None, params.attention_bias),
+        "self_attn.o_proj": ("attn_output", width, q_rows, None, params.attention_bias),
+        "mlp.gate_proj": ("ffn_gate", inner, width, None, params.mlp_bias),
+        "mlp.up_proj": ("ffn_up", inner, width, None, params.mlp_bias),
+        "mlp.down_proj": ("ffn_down", width, inner, None, params.mlp_bias),
+    }
+    norms = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+    vocabulary = (params.vocab_size, width)
+    tensors = {
+        "model.embed_tokens.weight": _Expected("token_embd.weight", vocabulary),
+        "model.norm.weight": _Expected("output_norm.weight", (width,)),
+    }
+    if with_output:
+        tensors["lm_head.weight"] = _Expected("output.weight", vocabulary)
+    for layer in range(params.n_layers):
+        hf, gguf = f"model.layers.{layer}.", f"blk.{layer}."
+        for module, (name, rows, columns, heads, has_bias) in linears.items():
+            tensors[f"{hf}{module}.weight"] = _Expected(
+                f"{gguf}{name}.weight", (rows, columns), heads
+            )
+            if has_bias:
+                tensors[f"{hf}{module}.bias"] = _Expected(f"{gguf}{name}.bias", (rows,), heads)
+        for module, name in norms.items():
+            tensors[f"{hf}{module}.weight"] = _Expected(f"{gguf}{name}.weight", (width,))
+    return tensors
+
+
+def map_tensors(checkpoint: Checkpoint, params: LlamaParams) -> list[GGUFTensor]:
+    """Return the GGUF's tensors in file order: by layer (-1 first), then by name.
+
+    That is the order in which llama-quantize writes them.
+
+    Raises:
+        TensorError: one error that names every missing, unexpected and mis-shaped tensor.
+    """
+    found = {
+        name: ref for name, ref in checkpoint.tensors.items() if not _IGNORED.search(name)
+    }
+    with_output = not params.tied_embeddings or "lm_head.weight" in found
+    expected = _expected(params, with_output=with_output)
+    faults = _compare(expected, found)
+    if faults:
+        raise TensorError(
+            f"{checkpoint.path}: {'; '.join(faults)}",
+            hint="config.json and the weights are not of the same model, or files are missing.",
+        )
+    tensors = [
+        GGUFTensor(want.name, want.shape, found[name], want.permuted_heads)
+        for name, want in expected.items()
+    ]
+    factors = frequency_factors(params)
+    if factors is not None:
+        tensors.append(GGUFTensor("rope_freqs.weight", factors.shape, None, values=factors))
+    return sorted(tensors, key=lambda tensor: (tensor.layer, tensor.name))
+
+
+def _compare(expected: dict[str, _Expected], found: dict[str, TensorRef]) -> list[str]:
+    faults = []
+    for label, names in (
+        ("missing", expected.keys() - found.keys()),
+        ("unexpected", found.keys() - expected.keys()),
+    ):
+        if names:
+            shown = sorted(names)[:12]
+            more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+            faults.append(f"{len(names)} tensors {label}: {', '.join(shown)}{more}")
+    for name in sorted(expected.keys() & found.keys()):
+        if found[name].shape != expected[name].shape:
+            faults.append(
+                f"{name} has shape {list(found[name].shape)}, "
+                f"config.json calls for {list(expected[name].shape)}"
+            )
+    return faults
