@@ -1,0 +1,99 @@
+"""edge-llama: talk to a LLaMA model on a small machine.
+
+    from edge_llama import Model, Sampling, inspect
+
+    with Model.open("models/llama-3.2-1b-q4_k_m.gguf") as model:
+        chat = model.chat(system="Be brief.")
+        for text in chat.stream("Name three moons of Saturn."):
+            print(text, end="", flush=True)
+
+Importing this loads neither numpy nor the native library; names are imported when first used.
+Every error is an :class:`EdgeLlamaError` with a ``hint``; see :mod:`edge_llama.errors`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .catalog import find_model
+    from .chat import Chat, Message
+    from .config import ModelConfig, Sampling
+    from .errors import (
+        BackendError,
+        ContextOverflowError,
+        EdgeLlamaError,
+        InvalidOptionError,
+        ModelFileError,
+        ModelNotFoundError,
+        NativeLibraryError,
+        OutOfMemoryError,
+        StateError,
+        TemplateError,
+    )
+    from .generate import Reply
+    from .gguf_file import GGUFInfo, inspect
+    from .model import Model
+    from .stream import Stream
+
+__version__ = "0.1.0"
+
+_ORIGINS = {
+    "BackendError": "errors",
+    "Chat": "chat",
+    "ContextOverflowError": "errors",
+    "EdgeLlamaError": "errors",
+    "GGUFInfo": "gguf_file",
+    "InvalidOptionError": "errors",
+    "Message": "chat",
+    "Model": "model",
+    "ModelConfig": "config",
+    "ModelFileError": "errors",
+    "ModelNotFoundError": "errors",
+    "NativeLibraryError": "errors",
+    "OutOfMemoryError": "errors",
+    "Reply": "generate",
+    "Sampling": "config",
+    "StateError": "errors",
+    "Stream": "stream",
+    "TemplateError": "errors",
+    "find_model": "catalog",
+    "inspect": "gguf_file",
+}
+
+__all__ = [
+    "BackendError",
+    "Chat",
+    "ContextOverflowError",
+    "EdgeLlamaError",
+    "GGUFInfo",
+    "InvalidOptionError",
+    "Message",
+    "Model",
+    "ModelConfig",
+    "ModelFileError",
+    "ModelNotFoundError",
+    "NativeLibraryError",
+    "OutOfMemoryError",
+    "Reply",
+    "Sampling",
+    "StateError",
+    "Stream",
+    "TemplateError",
+    "__version__",
+    "find_model",
+    "inspect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ORIGINS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_ORIGINS[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

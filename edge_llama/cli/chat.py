@@ -1,0 +1,121 @@
+"""``edge-llama chat``: a conversation in the terminal, or one answer for a pipe."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..config import ModelConfig, Sampling
+from ..errors import EdgeLlamaError
+from . import console, options
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
+    from ..chat import Chat
+    from ..model import Model
+
+_HELP = """\
+/clear   forget the conversation
+/bye     leave (so does Ctrl-D)
+/help    show this
+Ctrl-C stops an answer. End a line with \\ to go on in the next."""
+
+
+def chat(
+    model: options.ModelName = None,
+    system: Annotated[str | None, typer.Option("--system", help="A system prompt.")] = None,
+    ctx: options.Context = options.MODEL.n_ctx,
+    threads: options.Threads = options.MODEL.threads,
+    kv_type: options.KV = options.MODEL.kv_type,
+    temperature: options.Temperature = options.SAMPLING.temperature,
+    top_k: options.TopK = options.SAMPLING.top_k,
+    top_p: options.TopP = options.SAMPLING.top_p,
+    min_p: options.MinP = options.SAMPLING.min_p,
+    repeat_penalty: options.RepeatPenalty = options.SAMPLING.repeat_penalty,
+    seed: options.Seed = options.SAMPLING.seed,
+    max_tokens: options.MaxTokens = options.SAMPLING.max_tokens,
+) -> None:
+    """Talk to a model. With a prompt on standard input, answer it once and exit."""
+    from .runtime import open_model, read_stdin, write_stream
+
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repeat_penalty=repeat_penalty,
+        seed=seed,
+        max_tokens=max_tokens,
+    )
+    config = ModelConfig(n_ctx=ctx, threads=threads, kv_type=kv_type)
+    interactive = sys.stdin.isatty()
+    question = None if interactive else read_stdin()
+    if not interactive and not question:
+        console.error("standard input is empty", "Pipe a prompt in, or run it in a terminal.")
+        raise typer.Exit(1)
+    with open_model(model, config) as opened:
+        conversation = opened.chat(system=system, sampling=sampling)
+        if question:
+            write_stream(conversation.stream(question))
+            console.write("\n")
+        else:
+            _converse(opened, conversation)
+
+
+def _converse(model: Model, conversation: Chat) -> None:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import InMemoryHistory
+
+    info = model.info
+    console.note(
+        f"{info.name} | {info.n_parameters / 1e6:,.0f}M parameters | "
+        f"{info.nbytes / 1e6:,.0f} MB | context {model.n_ctx} | /help"
+    )
+    session: PromptSession[str] = PromptSession(history=InMemoryHistory())
+    while True:
+        try:
+            text = _read_message(session)
+        except KeyboardInterrupt:
+            console.note("(Ctrl-D or /bye leaves)")
+            continue
+        except EOFError:
+            return
+        command = text.strip()
+        if command in {"/bye", "/exit", "/quit"}:
+            return
+        if command == "/clear":
+            conversation.clear()
+            console.note("(the conversation is forgotten)")
+        elif command.startswith("/"):
+            if command != "/help":
+                console.note(f"(unknown command {command.split()[0]})")
+            console.note(_HELP)
+        elif command:
+            _answer(conversation, text)
+
+
+def _read_message(session: PromptSession[str]) -> str:
+    """Read a message; a line that ends in a backslash goes on in the next."""
+    lines = [session.prompt("> ")]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1][:-1]
+        lines.append(session.prompt(". "))
+    return "\n".join(lines)
+
+
+def _answer(conversation: Chat, text: str) -> None:
+    from .runtime import summary, write_stream
+
+    try:
+        stream = conversation.stream(text)
+        try:
+            write_stream(stream)
+        except KeyboardInterrupt:
+            pass  # the answer ends, the program does not; the summary says so
+        console.write("\n")
+        console.note(summary(stream.reply))
+    except EdgeLlamaError as failure:
+        console.error(str(failure), f"{failure.hint} /clear starts anew.")

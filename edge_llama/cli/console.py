@@ -1,0 +1,71 @@
+"""The only place that prints. Results go to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: For people: tables, progress, statistics, errors.
+stderr = Console(stderr=True, highlight=False)
+#: For tables that are the result.
+stdout = Console(highlight=False)
+
+
+def write(text: str) -> None:
+    """Write part of a result to standard output, at once, exactly as it is."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def write_json(value: Any) -> None:
+    """Write one JSON document as a result."""
+    write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def show(renderable: RenderableType) -> None:
+    """Show something for people on standard error."""
+    stderr.print(renderable)
+
+
+def note(text: str) -> None:
+    """Show a line of lesser importance on standard error."""
+    stderr.print(Text(text, style="dim"), soft_wrap=True)
+
+
+def error(message: str, hint: str = "") -> None:
+    """Show an error in one line: what is wrong, and what to do."""
+    line = Text.assemble(("error: ", "bold red"), " ".join(message.split()))
+    if hint:
+        line.append(("" if message.endswith(".") else ".") + " " + " ".join(hint.split()))
+    stderr.print(line, soft_wrap=True)
+
+
+def prepare_streams() -> None:
+    """Make output UTF-8 where the terminal's own encoding could not carry a model's text."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace", **({} if _is_utf8(stream) else {"encoding": "utf-8"}))
+
+
+def _is_utf8(stream: Any) -> bool:
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def is_broken_pipe(failure: OSError) -> bool:
+    """Whether the reader of our output went away, as ``| head`` does."""
+    return isinstance(failure, BrokenPipeError) or failure.errno == errno.EPIPE
+
+
+def drop_stdout() -> None:
+    """Point standard output nowhere, so that the interpreter's last flush cannot fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,107 @@
+"""``edge-llama convert``: a checkpoint folder to a quantised GGUF."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InvalidOptionError
+from . import console
+
+if TYPE_CHECKING:
+    from edge_llama_convert import Plan, Result
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="The checkpoint's folder: config.json, tokenizer, safetensors.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file; by default models/NAME-TYPE.gguf."),
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--type", help="q4_k_m, q8_0, f16, bf16, f32, or another of llama.cpp's file types."
+        ),
+    ] = "q4_k_m",
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace the file if it exists.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option("--threads", "-t", min=1, help="By default one per core.")
+    ] = None,
+) -> None:
+    """Turn a Hugging Face LLaMA checkpoint into a quantised GGUF, in one pass."""
+    from edge_llama_convert import Recipe
+    from edge_llama_convert import plan as make_plan
+
+    known = [recipe.value for recipe in Recipe]
+    if kind.lower() not in known:
+        raise InvalidOptionError(f"unknown --type {kind}", hint=f"Use one of {', '.join(known)}.")
+    work = make_plan(source, recipe=kind)
+    target = output if output is not None else work.default_output
+    result = _with_progress(work, target, force=force, threads=threads)
+    _show_result(result)
+    console.write(f"{result.path}\n")
+
+
+def _with_progress(work: Plan, target: Path, *, force: bool, threads: int | None) -> Result:
+    from edge_llama_convert import Progress as Step
+    from edge_llama_convert import convert as run
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console.stderr,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(f"{work.name} -> {work.recipe.value}", total=work.nbytes)
+
+        def advance(step: Step) -> None:
+            bar.update(task, completed=step.done, total=step.total)
+
+        return run(work, target, force=force, threads=threads, progress=advance)
+
+
+def _show_result(result: Result) -> None:
+    from rich.table import Table
+
+    work = result.plan
+    table = Table(title=f"{work.name}: {work.n_parameters / 1e6:,.1f}M parameters")
+    for column in ("type", "tensors", "MB"):
+        table.add_column(column, justify="left" if column == "type" else "right")
+    for total in work.totals:
+        table.add_row(total.kind.name, str(total.tensors), f"{total.nbytes / 1e6:,.1f}")
+    bits = work.nbytes * 8 / work.n_parameters
+    table.caption = (
+        f"{work.nbytes / 1e6:,.1f} MB, {bits:.2f} bits per weight, "
+        f"{result.seconds:.1f} s{_peak_memory()}"
+    )
+    console.show(table)
+
+
+def _peak_memory() -> str:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return f", peak memory {peak * unit / 1e6:,.0f} MB"

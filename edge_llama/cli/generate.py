@@ -1,0 +1,137 @@
+"""``edge-llama generate``: one prompt, one answer, for pipes and scripts."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from ..config import ModelConfig, Sampling
+from ..errors import InvalidOptionError
+from . import console, options
+
+
+def generate(
+    first: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="As for chat; may be left out."),
+    ] = None,
+    second: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT|-]", help="The prompt; - or nothing reads stdin."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model, as an option instead of an argument."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with text, counts and timings.")
+    ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the text itself, without the chat template.")
+    ] = False,
+    system: Annotated[str | None, typer.Option("--system", help="A system prompt.")] = None,
+    ctx: options.Context = options.MODEL.n_ctx,
+    threads: options.Threads = options.MODEL.threads,
+    kv_type: options.KV = options.MODEL.kv_type,
+    temperature: options.Temperature = options.SAMPLING.temperature,
+    top_k: options.TopK = options.SAMPLING.top_k,
+    top_p: options.TopP = options.SAMPLING.top_p,
+    min_p: options.MinP = options.SAMPLING.min_p,
+    repeat_penalty: options.RepeatPenalty = options.SAMPLING.repeat_penalty,
+    seed: options.Seed = options.SAMPLING.seed,
+    max_tokens: options.MaxTokens = options.SAMPLING.max_tokens,
+    stop: options.Stop = None,
+) -> None:
+    """Answer one prompt; the answer and nothing else goes to standard output.
+
+    With one argument it is the prompt and the embedded model answers; a name that ends in
+    .gguf or lies in models/ is taken as the model, with the prompt on standard input.
+    """
+    from .runtime import open_model, read_stdin, sampling_for, write_stream
+
+    name, prompt = _model_and_prompt(first, second, model)
+    if raw and system is not None:
+        raise InvalidOptionError("--raw and --system exclude each other", hint="Drop one of them.")
+    sampling = sampling_for(
+        Sampling(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            seed=seed,
+            max_tokens=max_tokens,
+        ),
+        stop,
+    )
+    config = ModelConfig(n_ctx=ctx, threads=threads, kv_type=kv_type)
+    if prompt is None:
+        prompt = read_stdin()
+    if not prompt:
+        raise InvalidOptionError("the prompt is empty", hint="Give it as an argument or on stdin.")
+    started = time.perf_counter()
+    with open_model(name, config) as opened:
+        load_seconds = time.perf_counter() - started
+        if system is not None:
+            stream = opened.chat(system=system).stream(prompt, sampling=sampling)
+        else:
+            stream = opened.stream(prompt, sampling=sampling, raw=raw)
+        if not as_json:
+            write_stream(stream)
+            console.write("\n")
+            return
+        with stream:
+            reply = stream.reply
+        console.write_json(
+            {
+                "model": str(opened.info.path),
+                "text": reply.text,
+                "finish_reason": reply.finish_reason,
+                "seed": reply.seed,
+                "usage": {
+                    "prompt_tokens": reply.prompt_tokens,
+                    "completion_tokens": reply.completion_tokens,
+                    "context": reply.n_ctx,
+                },
+                "timings": {
+                    "load_seconds": round(load_seconds, 4),
+                    "prefill_seconds": round(reply.prefill_seconds, 4),
+                    "decode_seconds": round(reply.decode_seconds, 4),
+                    "prefill_tokens_per_second": round(reply.prefill_tokens_per_second, 2),
+                    "tokens_per_second": round(reply.tokens_per_second, 2),
+                },
+            }
+        )
+
+
+def _model_and_prompt(
+    first: str | None, second: str | None, model: str | None
+) -> tuple[str | None, str | None]:
+    """Tell model and prompt apart; a prompt of None means standard input."""
+    if model is not None:
+        if second is not None:
+            raise InvalidOptionError(
+                "two prompts were given beside --model", hint="Quote the prompt as one argument."
+            )
+        name, prompt = model, first
+    elif second is not None:
+        name, prompt = first, second
+    elif first is not None and _names_a_model(first):
+        name, prompt = first, None
+    else:
+        name, prompt = None, first
+    return name, None if prompt == "-" else prompt
+
+
+def _names_a_model(text: str) -> bool:
+    from ..catalog import find_model
+    from ..errors import ModelNotFoundError
+
+    if text.endswith(".gguf"):
+        return True
+    try:
+        return "\n" not in text and find_model(text).is_file()
+    except (ModelNotFoundError, OSError, ValueError):
+        return False

@@ -1,0 +1,69 @@
+"""What the commands that run a model have in common."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from . import console
+
+if TYPE_CHECKING:
+    from ..config import ModelConfig, Sampling
+    from ..generate import Reply
+    from ..model import Model
+    from ..stream import Stream
+
+
+def open_model(name: str | None, config: ModelConfig) -> Model:
+    """Find and open the model called ``name``."""
+    from ..catalog import find_model
+    from ..model import Model
+
+    return Model.open(find_model(name), config)
+
+
+def read_stdin() -> str:
+    """Return all of standard input, without the line end that ``echo`` adds."""
+    data = sys.stdin.buffer.read()
+    return data.decode("utf-8", errors="replace").removesuffix("\n")
+
+
+def write_stream(stream: Stream) -> Reply:
+    """Write the text as it comes. Ctrl-C cancels, keeps what was said, and raises again."""
+    try:
+        for text in stream:
+            console.write(text)
+    except KeyboardInterrupt:
+        stream.cancel()
+        for text in stream:  # what was generated before the cancel took effect
+            console.write(text)
+        raise
+    return stream.reply
+
+
+def summary(reply: Reply) -> str:
+    """Say in one line how fast it was and how full the context is."""
+    parts = [
+        f"{reply.completion_tokens} tokens",
+        f"{reply.tokens_per_second:.1f} tokens/s",
+        f"prompt {reply.prompt_tokens - reply.cached_tokens} new + {reply.cached_tokens} cached "
+        f"in {reply.prefill_seconds:.2f} s",
+        f"context {reply.context_tokens}/{reply.n_ctx}",
+    ]
+    endings = {
+        "length": "ended at --max-tokens",
+        "context": "ended: the context is full",
+        "cancelled": "stopped",
+    }
+    if reply.finish_reason in endings:
+        parts.append(endings[reply.finish_reason])
+    return "[" + " | ".join(parts) + "]"
+
+
+def sampling_for(base: Sampling, stop: list[str] | None) -> Sampling:
+    """Return ``base`` with the stop strings as typed on the command line."""
+    from ..config import with_options
+
+    # A shell passes "\n" as two characters; nobody means a backslash and an n.
+    texts = tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in stop or ())
+    return with_options(base, {"stop": texts})

@@ -1,0 +1,72 @@
+"""Every error the runtime raises; each one says what to do next.
+
+::
+
+    EdgeLlamaError
+    ├── InvalidOptionError       an option's name or value (also a ValueError)
+    ├── ModelNotFoundError       no model at that path or of that name
+    ├── ModelFileError           the file is no GGUF, truncated, damaged, or refused by llama.cpp
+    ├── NativeLibraryError       llama.cpp is missing or of a version that does not fit
+    ├── OutOfMemoryError         model or context do not fit into memory
+    ├── ContextOverflowError     a request is larger than the context
+    ├── TemplateError            the chat template is missing, broken or exceeds its bounds
+    ├── BackendError             llama.cpp failed while computing
+    └── StateError               used after close, or in a state that does not allow it
+"""
+
+from __future__ import annotations
+
+
+class EdgeLlamaError(Exception):
+    """Base of all runtime errors.
+
+    ``str(error)`` is one line naming the cause; ``error.hint`` says what to do.
+    """
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InvalidOptionError(EdgeLlamaError, ValueError):
+    """An option has an unknown name or a value out of range."""
+
+
+class ModelNotFoundError(EdgeLlamaError):
+    """No model file is where the name points."""
+
+
+class ModelFileError(EdgeLlamaError):
+    """The model file is not a GGUF, is damaged, or llama.cpp refuses it."""
+
+
+class NativeLibraryError(EdgeLlamaError):
+    """llama.cpp cannot be loaded, or is of a version that does not fit."""
+
+
+class OutOfMemoryError(EdgeLlamaError):
+    """The model or its context could not be allocated."""
+
+
+class ContextOverflowError(EdgeLlamaError):
+    """The prompt does not fit into the context.
+
+    ``needed`` and ``available`` are in tokens.
+    """
+
+    def __init__(self, message: str, *, hint: str, needed: int, available: int) -> None:
+        super().__init__(message, hint=hint)
+        self.needed = needed
+        self.available = available
+
+
+class TemplateError(EdgeLlamaError):
+    """The chat template is missing, has an error, or exceeds its bounds."""
+
+
+class BackendError(EdgeLlamaError):
+    """llama.cpp reported a failure while computing."""
+
+
+class StateError(EdgeLlamaError):
+    """An object was used after it was closed, or while it was busy."""

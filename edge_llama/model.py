@@ -1,0 +1,183 @@
+"""The facade: open a model, generate, chat, close."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .chat import Chat, Message, as_dicts
+from .config import DEFAULT_CONTEXT, ModelConfig, Sampling, with_options
+from .engine import Engine
+from .errors import InvalidOptionError, TemplateError
+from .gguf_file import GGUFInfo, inspect
+from .native import NativeContext, NativeModel
+from .prompt import chat_tokens
+from .stream import Job, Stream
+from .template import ChatTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from .generate import Reply
+
+
+class Model:
+    """An open model. Every method may be called from any thread; generations queue.
+
+    Use it as a context manager, or call :meth:`close`; a model that is forgotten closes itself,
+    also when the interpreter ends.
+    """
+
+    def __init__(self, info: GGUFInfo, config: ModelConfig, native: NativeModel) -> None:
+        """Do not call: use :meth:`open`."""
+        self.info = info
+        self.config = config
+        self._native = native
+        trained = native.n_ctx_train
+        self.n_ctx = config.n_ctx or min(trained, DEFAULT_CONTEXT)
+        try:
+            context = NativeContext(native, config, n_ctx=self.n_ctx)
+        except BaseException:
+            native.close()
+            raise
+        self._engine = Engine(native, context)
+        self._template: ChatTemplate | None = None
+        self._template_lock = threading.Lock()
+        self._finalizer = weakref.finalize(self, self._engine.close)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        config: ModelConfig | None = None,
+        *,
+        progress: Callable[[float], bool] | None = None,
+        **options: Any,
+    ) -> Model:
+        """Open the GGUF at ``path``.
+
+        ``options`` are fields of :class:`ModelConfig` and change ``config``, e.g. ``n_ctx=8192``.
+        ``progress`` gets the fraction that is loaded and returns False to give up.
+
+        Raises:
+            ModelFileError: not a GGUF, damaged, or refused by llama.cpp.
+            InvalidOptionError: an unknown option, or a value that is not possible.
+            OutOfMemoryError: the context cannot be allocated.
+            NativeLibraryError: llama.cpp is missing or does not fit.
+        """
+        config = with_options(config or ModelConfig(), options)
+        info = inspect(path)
+        return cls(info, config, NativeModel(Path(path), config, progress))
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what runs and free all memory; calling it again does nothing."""
+        self._finalizer()
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the file says how a conversation is written for this model."""
+        return self.info.chat_template is not None
+
+    def stream(
+        self, prompt: str | Sequence[int], *, sampling: Sampling | None = None, raw: bool = False
+    ) -> Stream:
+        """Answer ``prompt`` and return the text as it is generated.
+
+        With a chat template the prompt is one user message. With ``raw``, or without a template,
+        the model continues the text itself, in which texts of control tokens count as those
+        tokens. Token ids are always taken as they are.
+
+        Raises:
+            StateError: the model is closed.
+            InvalidOptionError: the prompt is empty.
+            ContextOverflowError (when iterating): the prompt does not fit into the context.
+        """
+        if not isinstance(prompt, str):
+            tokens = self._checked(prompt)
+        elif not prompt:
+            raise InvalidOptionError("the prompt is empty", hint="Give at least one character.")
+        elif raw or not self.has_chat_template:
+            tokens = self.tokenize(prompt)
+        else:
+            tokens = self._chat_tokens([Message("user", prompt)])
+        return self._start(tokens, sampling or Sampling(), None)
+
+    def generate(
+        self, prompt: str | Sequence[int], *, sampling: Sampling | None = None, raw: bool = False
+    ) -> Reply:
+        """Answer ``prompt`` and return the whole :class:`Reply`; as :meth:`stream` otherwise."""
+        with self.stream(prompt, sampling=sampling, raw=raw) as stream:
+            return stream.reply
+
+    def chat(self, *, system: str | None = None, sampling: Sampling | None = None) -> Chat:
+        """Begin a conversation; TemplateError when the model has no chat template."""
+        self._chat_template()
+        return Chat(self._answer, system=system, sampling=sampling)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Turn text into token ids, with BOS if the model wants one; control tokens count."""
+        return self._native.tokenize(text, add_special=True, parse_special=True)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Turn token ids into text; control tokens have none."""
+        pieces = [self._native.piece(token) for token in self._checked(tokens)]
+        return b"".join(pieces).decode("utf-8", errors="replace")
+
+    def _checked(self, tokens: Sequence[int]) -> list[int]:
+        for token in tokens:
+            if not 0 <= token < self._native.n_vocab:
+                raise InvalidOptionError(
+                    f"token {token} is not in the vocabulary of {self._native.n_vocab}",
+                    hint="Use ids of this model's own tokenizer.",
+                )
+        if not tokens:
+            raise InvalidOptionError("the prompt is empty", hint="Give at least one token.")
+        return list(tokens)
+
+    def _start(
+        self, tokens: list[int], sampling: Sampling, on_reply: Callable[[Reply], None] | None
+    ) -> Stream:
+        job = Job(tokens, sampling, on_reply)
+        self._engine.submit(job)
+        return Stream(job, self._engine.cancel)
+
+    def _answer(
+        self, messages: Sequence[Message], sampling: Sampling, on_reply: Callable[[Reply], None]
+    ) -> Stream:
+        return self._start(self._chat_tokens(messages), sampling, on_reply)
+
+    def _chat_tokens(self, messages: Sequence[Message]) -> list[int]:
+        return chat_tokens(
+            self._native, self._chat_template(), as_dicts(messages), bos=self._text(self._native.bos)
+        )
+
+    def _text(self, token: int | None) -> str:
+        return "" if token is None else self._native.text(token)
+
+    def _chat_template(self) -> ChatTemplate:
+        with self._template_lock:
+            if self._template is None:
+                source = self.info.chat_template
+                if source is None:
+                    raise TemplateError(
+                        f"{self.info.path}: the model has no chat template",
+                        hint="It is probably a base model; let it continue text with generate.",
+                    )
+                self._template = ChatTemplate(
+                    source, bos=self._text(self._native.bos), eos=self._text(self._native.eos)
+                )
+            return self._template

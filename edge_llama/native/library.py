@@ -1,0 +1,133 @@
+"""Load llama.cpp once, silence it, and check that it is the version this code knows."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import sys
+from collections import deque
+from typing import Any
+
+from ..errors import NativeLibraryError
+
+logger = logging.getLogger("edge_llama.native")
+
+logger.addHandler(logging.NullHandler())  # silent unless the host program configures logging
+
+#: enum ggml_log_level -> logging level. llama.cpp's "info" is a load of detail for every model.
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+
+#: The last warnings and errors of llama.cpp, for messages of exceptions.
+_recent: deque[str] = deque(maxlen=40)
+
+#: What this code relies on: patch releases of llama-cpp-python have renamed such fields.
+_FIELDS = {
+    "llama_model_params": ("n_gpu_layers", "load_mode", "progress_callback", "use_extra_bufts"),
+    "llama_context_params": (
+        "n_ctx",
+        "n_batch",
+        "n_ubatch",
+        "n_seq_max",
+        "n_outputs_max",
+        "n_threads",
+        "n_threads_batch",
+        "flash_attn_type",
+        "type_k",
+        "type_v",
+        "no_perf",
+    ),
+}
+_FUNCTIONS = (
+    "llama_decode",
+    "llama_get_logits",
+    "llama_get_memory",
+    "llama_init_from_model",
+    "llama_memory_clear",
+    "llama_memory_seq_rm",
+    "llama_model_load_from_file",
+    "llama_sampler_init_penalties",
+    "llama_sampler_sample",
+    "llama_set_abort_callback",
+    "llama_token_to_piece",
+    "llama_tokenize",
+    "llama_vocab_is_eog",
+)
+
+#: Everything C may call back; losing one of these to the garbage collector is a crash.
+_keep: list[Any] = []
+
+
+@functools.cache
+def llama() -> Any:
+    """Return the module of low-level bindings, initialised and quiet.
+
+    Raises:
+        NativeLibraryError: it is not installed, cannot be loaded, or lacks what is needed.
+    """
+    try:
+        import llama_cpp.llama_cpp as library
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise NativeLibraryError(
+            f"llama-cpp-python cannot be loaded: {error}",
+            hint="Install it: pip install --force-reinstall --no-cache-dir "
+            "llama-cpp-python==0.3.36",
+        ) from error
+    missing = [name for name in _FUNCTIONS if not hasattr(library, name)]
+    for struct, names in _FIELDS.items():
+        fields = {entry[0] for entry in getattr(library, struct)._fields_}
+        missing += [f"{struct}.{name}" for name in names if name not in fields]
+    if missing:
+        import llama_cpp
+
+        raise NativeLibraryError(
+            f"llama-cpp-python {llama_cpp.__version__} lacks {', '.join(missing)}",
+            hint="Install the version this release was made for: "
+            "pip install llama-cpp-python==0.3.36",
+        )
+    callback = library.llama_log_callback(_on_log)
+    _keep.append(callback)
+    library.llama_log_set(callback, None)
+    library.llama_backend_init()
+    return library
+
+
+def _on_log(level: int, text: bytes | None, _: object) -> None:
+    """Route a line of llama.cpp to :mod:`logging`; must not raise, C is the caller."""
+    line = (text or b"").decode("utf-8", errors="replace").rstrip()
+    if not line or line == ".":
+        return
+    if level in (3, 4):
+        _recent.append(line)
+    # After interpreter shutdown has begun, logging may be half gone.
+    if not sys.is_finalizing():
+        logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
+
+
+def forget_log() -> None:
+    """Drop the collected lines, so that the next error shows only its own."""
+    _recent.clear()
+
+
+def last_log(default: str) -> str:
+    """Return llama.cpp's last error line without its function name, else ``default``."""
+    for line in reversed(_recent):
+        if "error" in line.lower() or "fail" in line.lower() or "unsupported" in line.lower():
+            return line.split(": ", 1)[-1] if line.split(":")[0].isidentifier() else line
+    return _recent[-1] if _recent else default
+
+
+@functools.cache
+def abort_callback() -> Any:
+    """Return an abort callback that runs no Python: C's ``strlen``.
+
+    llama.cpp calls ``bool callback(void *data)`` between graph nodes. ``strlen`` of a two-byte
+    buffer is 0 while its first byte is zero (go on) and 1 once it is set (abort).
+    """
+    if sys.platform == "win32":
+        strlen = ctypes.cdll.msvcrt.strlen
+    else:
+        strlen = ctypes.CDLL(None).strlen
+    callback = ctypes.cast(strlen, llama().ggml_abort_callback)
+    _keep.append((strlen, callback))
+    return callback

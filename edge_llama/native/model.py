@@ -1,0 +1,140 @@
+"""A loaded model: weights and vocabulary. May be used by several threads; freed once."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import TYPE_CHECKING
+
+from ..errors import ModelFileError, StateError
+from .library import forget_log, last_log, llama
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ..config import ModelConfig
+
+
+class NativeModel:
+    """``llama_model`` and its vocabulary.
+
+    Raises:
+        ModelFileError: llama.cpp refuses the file. NativeLibraryError: llama.cpp is not usable.
+    """
+
+    def __init__(
+        self, path: Path, config: ModelConfig, progress: Callable[[float], bool] | None = None
+    ) -> None:
+        lib = self._lib = llama()
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = config.gpu_layers
+        params.load_mode = (
+            lib.LLAMA_LOAD_MODE_MMAP if config.mmap else lib.LLAMA_LOAD_MODE_NONE
+        )
+        # "Extra buffers" copy the weights, re-laid, into private memory beside the mapping. And
+        # llama.cpp's AMX kernels, built by GCC 12 (Debian 12), end the process with SIGILL: that
+        # compiler drops the stores of the tile configuration before ldtilecfg reads them.
+        params.use_extra_bufts = False
+        if progress is not None:
+            # Held by this frame until the load is over; llama.cpp does not call it later.
+            callback = lib.llama_progress_callback(lambda done, _: progress(done))
+            params.progress_callback = callback
+        forget_log()
+        self._handle = lib.llama_model_load_from_file(str(path).encode(), params)
+        if not self._handle:
+            raise ModelFileError(
+                f"{path}: llama.cpp cannot load it: {last_log('no reason given')}",
+                hint="Check that it is a LLaMA-like text model and that there is enough memory.",
+            )
+        self.path = path
+        self._vocab = lib.llama_model_get_vocab(self._handle)
+        self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
+        self.n_ctx_train: int = lib.llama_model_n_ctx_train(self._handle)
+        self.adds_bos: bool = lib.llama_vocab_get_add_bos(self._vocab)
+        self._pieces: dict[int, bytes] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def handle(self) -> int:
+        """The ``llama_model *``; StateError after close."""
+        if not self._handle:
+            raise StateError("the model is closed", hint="Open it again with Model.open.")
+        return int(self._handle)
+
+    def close(self) -> None:
+        """Free the weights. Contexts must be gone before; calling it again does nothing."""
+        with self._lock:
+            handle, self._handle = self._handle, None
+        if handle:
+            self._lib.llama_model_free(handle)
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Turn ``text`` into token ids.
+
+        ``add_special`` adds BOS/EOS as the model wants them. ``parse_special`` lets the texts of
+        control tokens become those tokens: only for trusted text.
+        """
+        self.handle  # noqa: B018 - raises when closed
+        data = text.encode("utf-8", errors="replace")
+        capacity = len(data) + 8
+        while True:
+            tokens = (ctypes.c_int32 * capacity)()
+            count = self._lib.llama_tokenize(
+                self._vocab, data, len(data), tokens, capacity, add_special, parse_special
+            )
+            if count >= 0:
+                return tokens[:count]
+            capacity = -count
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes a token stands for; b"" for control tokens. Part of a character may
+        be cut off at either end."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._render(token, special=False)
+        return piece
+
+    def text(self, token: int) -> str:
+        """Return the text of a token, control tokens included (``<|im_end|>``)."""
+        return self._render(token, special=True).decode("utf-8", errors="replace")
+
+    def _render(self, token: int, *, special: bool) -> bytes:
+        self.handle  # noqa: B018 - raises when closed
+        if not 0 <= token < self.n_vocab:  # llama.cpp would abort
+            raise ValueError(f"token {token} is not in the vocabulary of {self.n_vocab}")
+        capacity = 64
+        while True:
+            buffer = ctypes.create_string_buffer(capacity)
+            count = self._lib.llama_token_to_piece(
+                self._vocab, token, buffer, capacity, 0, special
+            )
+            if count >= 0:
+                return buffer.raw[:count]
+            capacity = -count
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends a generation (EOS, end of turn and the like)."""
+        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    def special_texts(self) -> dict[int, str]:
+        """Return the texts of all control tokens by id."""
+        is_control = self._lib.llama_vocab_is_control
+        return {
+            token: self.text(token)
+            for token in range(self.n_vocab)
+            if is_control(self._vocab, token)
+        }
+
+    @property
+    def bos(self) -> int | None:
+        """Id of the beginning-of-sequence token, if the model has one."""
+        return self._optional(self._lib.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos(self) -> int | None:
+        """Id of the end-of-sequence token, if the model has one."""
+        return self._optional(self._lib.llama_vocab_eos(self._vocab))
+
+    def _optional(self, token: int) -> int | None:
+        return token if 0 <= token < self.n_vocab else None

@@ -1,0 +1,92 @@
+"""Messages -> token ids, such that no message can forge a control token.
+
+A rendered prompt is tokenised with special tokens on, because the template's ``<|im_start|>``
+must become that token. A message that contains the same characters must not: it could end its
+turn and speak as the system.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .template import ChatTemplate
+
+
+class Tokenizer(Protocol):
+    """What tokenising needs of a model."""
+
+    adds_bos: bool
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Turn text into token ids."""
+        ...
+
+    def special_texts(self) -> dict[int, str]:
+        """Return the texts of all control tokens."""
+        ...
+
+
+def chat_tokens(
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    bos: str,
+) -> list[int]:
+    """Render ``messages`` and tokenise the result; only the template makes control tokens.
+
+    ``bos`` is the text of the BOS token: a template that writes it itself gets no second one.
+    """
+    stand_ins: dict[str, str] = {}
+    if any(_has_special(tokenizer, message["content"]) for message in messages):
+        messages, stand_ins = _replace_specials(tokenizer, messages)
+    text = template.render(messages)
+    add_special = not (bos and text.startswith(bos))
+    if not stand_ins:
+        return tokenizer.tokenize(text, add_special=add_special, parse_special=True)
+    tokens: list[int] = []
+    for part, is_stand_in in _split(text, stand_ins):
+        tokens += tokenizer.tokenize(
+            stand_ins[part] if is_stand_in else part,
+            add_special=add_special and not tokens,
+            parse_special=not is_stand_in,
+        )
+    return tokens
+
+
+def _has_special(tokenizer: Tokenizer, text: str) -> bool:
+    # Cheaper than a search for every control token, and exactly what the tokenizer would do.
+    return tokenizer.tokenize(
+        text, add_special=False, parse_special=True
+    ) != tokenizer.tokenize(text, add_special=False, parse_special=False)
+
+
+def _replace_specials(
+    tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]
+) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Put a private-use character in place of each control token's text in the messages.
+
+    Returns the messages and what each character stands for.
+    """
+    everything = "".join(message["content"] for message in messages)
+    texts = sorted({text for text in tokenizer.special_texts().values() if text}, key=len)
+    used = [text for text in texts if text in everything]
+    free = (chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in everything)
+    by_text = dict(zip(used, free, strict=False))
+    pattern = re.compile("|".join(re.escape(text) for text in reversed(used)))
+    guarded = [
+        {**message, "content": pattern.sub(lambda match: by_text[match[0]], message["content"])}
+        for message in messages
+    ]
+    return guarded, {stand_in: text for text, stand_in in by_text.items()}
+
+
+def _split(text: str, stand_ins: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of ``text`` in order, and whether each is a stand-in."""
+    for part in re.split(f"([{''.join(stand_ins)}])", text):
+        if part:
+            yield part, part in stand_ins

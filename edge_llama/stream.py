@@ -1,0 +1,126 @@
+"""The consumer's side of a generation that runs in the engine's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from types import TracebackType
+
+    from .config import Sampling
+    from .generate import Reply
+
+#: Blocking without a timeout cannot be interrupted by Ctrl-C on Windows.
+_POLL_SECONDS = 0.1 if sys.platform == "win32" else None
+
+
+class Job:
+    """A generation on its way through the engine; shared by the engine and one Stream."""
+
+    def __init__(
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        on_reply: Callable[[Reply], None] | None,
+    ) -> None:
+        self.prompt, self.sampling, self.on_reply = prompt, sampling, on_reply
+        self.cancelled = threading.Event()
+        self.done = threading.Event()
+        self.reply: Reply | None = None
+        self.error: BaseException | None = None
+        self.texts: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def finish(self, result: Reply | BaseException) -> None:
+        """End the job, for every consumer."""
+        if isinstance(result, BaseException):
+            self.error = result
+        else:
+            self.reply = result
+        self.done.set()
+        self.texts.put(None)
+
+
+class Stream:
+    """The text of a running generation; iterate it, or ``async for`` over it.
+
+    May be used and cancelled from any thread. A stream that is no longer referenced cancels
+    itself. As a context manager it cancels at the end of the block.
+    """
+
+    def __init__(self, job: Job, cancel: Callable[[Job], None]) -> None:
+        self._job, self._cancel = job, cancel
+        self._finalizer = weakref.finalize(self, cancel, job)
+        self._finalizer.atexit = False  # the engine ends its jobs itself
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        text = self._next()
+        if text is None:
+            raise StopIteration
+        return text
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        try:
+            text = await asyncio.to_thread(self._next)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if text is None:
+            raise StopAsyncIteration
+        return text
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.cancel()
+        self._job.done.wait()
+
+    def _next(self) -> str | None:
+        job = self._job
+        while True:
+            try:
+                text = job.texts.get(timeout=_POLL_SECONDS)
+                break
+            except queue.Empty:
+                continue
+        if text is None:
+            job.texts.put(None)  # every later call, from any thread, sees the end too
+            if job.error is not None:
+                raise job.error
+        return text
+
+    @property
+    def finished(self) -> bool:
+        """Whether the generation has ended; text may still wait to be read."""
+        return self._job.done.is_set()
+
+    def cancel(self) -> None:
+        """End the generation, also in the middle of the prompt; the text so far stays."""
+        self._cancel(self._job)
+
+    @property
+    def reply(self) -> Reply:
+        """The finished :class:`~edge_llama.Reply`; waits for the end, raises what went wrong."""
+        while not self._job.done.wait(_POLL_SECONDS):
+            pass
+        if self._job.error is not None:
+            raise self._job.error
+        assert self._job.reply is not None  # noqa: S101 - done without an error
+        return self._job.reply
