@@ -26,8 +26,6 @@ class Message:
     content: str
 
 
-
-
 class Chat:
     """A conversation with a model; made by :meth:`Model.chat`.
 

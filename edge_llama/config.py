@@ -144,11 +144,11 @@ class Sampling:
             ok=self.max_tokens is None or _is_int(self.max_tokens, 1),
             allowed="1 or more, or None",
         )
+        stop: object = self.stop  # what the caller gave, whatever the annotation says
         _check(
             "stop",
-            self.stop,
-            ok=isinstance(self.stop, tuple)
-            and all(isinstance(text, str) and text for text in self.stop),
+            stop,
+            ok=isinstance(stop, tuple) and all(isinstance(text, str) and text for text in stop),
             allowed="a tuple of non-empty strings",
         )
 

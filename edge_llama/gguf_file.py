@@ -259,8 +259,10 @@ class _Parser:
         found = [self._tensor() for _ in range(count)]
         start = -(-self._at // alignment) * alignment
         placed = sorted(
-            (TensorInfo(name, shape, kind, start + offset, size)
-             for name, shape, kind, offset, size in found),
+            (
+                TensorInfo(name, shape, kind, start + offset, size)
+                for name, shape, kind, offset, size in found
+            ),
             key=lambda tensor: tensor.offset,
         )
         end = start

@@ -162,7 +162,10 @@ class Model:
 
     def _chat_tokens(self, messages: Sequence[Message]) -> list[int]:
         return chat_tokens(
-            self._native, self._chat_template(), as_dicts(messages), bos=self._text(self._native.bos)
+            self._native,
+            self._chat_template(),
+            as_dicts(messages),
+            bos=self._text(self._native.bos),
         )
 
     def _text(self, token: int | None) -> str:

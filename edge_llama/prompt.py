@@ -60,9 +60,9 @@ def chat_tokens(
 
 def _has_special(tokenizer: Tokenizer, text: str) -> bool:
     # Cheaper than a search for every control token, and exactly what the tokenizer would do.
-    return tokenizer.tokenize(
-        text, add_special=False, parse_special=True
-    ) != tokenizer.tokenize(text, add_special=False, parse_special=False)
+    return tokenizer.tokenize(text, add_special=False, parse_special=True) != tokenizer.tokenize(
+        text, add_special=False, parse_special=False
+    )
 
 
 def _replace_specials(

@@ -59,9 +59,7 @@ class Plan:
     @property
     def n_parameters(self) -> int:
         """Number of weights."""
-        return sum(
-            target.tensor.rows * target.tensor.n_per_row for target in self.layout.targets
-        )
+        return sum(target.tensor.rows * target.tensor.n_per_row for target in self.layout.targets)
 
     @property
     def totals(self) -> list[TypeTotal]:

@@ -75,7 +75,6 @@ class _Layer:
     n_gqa: int
 
 
-
 def _always(_: _Layer) -> bool:
     return True
 

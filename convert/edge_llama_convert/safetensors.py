@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +94,7 @@ def _parse(path: Path, raw: bytes, start: int, size: int) -> dict[str, TensorRef
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
         raise ValueError(f"{twice!r} appears twice")
     return result
 
@@ -124,8 +124,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorR
         )
     if start + end > size:
         raise SourceError(
-            f"{path}: truncated: tensor {name} ends at byte {start + end:,}, "
-            f"the file has {size:,}",
+            f"{path}: truncated: tensor {name} ends at byte {start + end:,}, the file has {size:,}",
             hint=_AGAIN,
         )
     return ref

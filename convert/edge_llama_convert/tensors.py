@@ -111,9 +111,7 @@ def map_tensors(checkpoint: Checkpoint, params: LlamaParams) -> list[GGUFTensor]
     Raises:
         TensorError: one error that names every missing, unexpected and mis-shaped tensor.
     """
-    found = {
-        name: ref for name, ref in checkpoint.tensors.items() if not _IGNORED.search(name)
-    }
+    found = {name: ref for name, ref in checkpoint.tensors.items() if not _IGNORED.search(name)}
     with_output = not params.tied_embeddings or "lm_head.weight" in found
     expected = _expected(params, with_output=with_output)
     faults = _compare(expected, found)
@@ -142,10 +140,10 @@ def _compare(expected: dict[str, _Expected], found: dict[str, TensorRef]) -> lis
             shown = sorted(names)[:12]
             more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
             faults.append(f"{len(names)} tensors {label}: {', '.join(shown)}{more}")
-    for name in sorted(expected.keys() & found.keys()):
-        if found[name].shape != expected[name].shape:
-            faults.append(
-                f"{name} has shape {list(found[name].shape)}, "
-                f"config.json calls for {list(expected[name].shape)}"
-            )
+    faults += [
+        f"{name} has shape {list(found[name].shape)}, "
+        f"config.json calls for {list(expected[name].shape)}"
+        for name in sorted(expected.keys() & found.keys())
+        if found[name].shape != expected[name].shape
+    ]
     return faults

@@ -11,7 +11,7 @@ import click
 import typer
 
 from .. import __version__
-from ..errors import EdgeLlamaError, InvalidOptionError
+from ..errors import InvalidOptionError
 from . import chat, console, convert, generate, inspect
 
 INTERRUPTED = 130
@@ -28,9 +28,9 @@ app.command("chat", epilog="Example: `edge-llama chat models/llama-3.2-1b-q4_k_m
 app.command(
     "generate", epilog='Example: `edge-llama generate "Name three moons of Saturn." --json`'
 )(generate.generate)
-app.command(
-    "convert", epilog="Example: `edge-llama convert weights/Llama-3.2-1B --type q4_k_m`"
-)(convert.convert)
+app.command("convert", epilog="Example: `edge-llama convert weights/Llama-3.2-1B --type q4_k_m`")(
+    convert.convert
+)
 app.command("inspect", epilog="Example: `edge-llama inspect models/llama-3.2-1b-q4_k_m.gguf`")(
     inspect.inspect
 )
@@ -64,34 +64,34 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        return INTERRUPTED
-    except click.ClickException as failure:
-        failure.show()
-        return failure.exit_code
-    except InvalidOptionError as failure:
-        console.error(str(failure), failure.hint)
-        return 2
-    except EdgeLlamaError as failure:
-        console.error(str(failure), failure.hint)
-        return 1
-    except OSError as failure:
-        if console.is_broken_pipe(failure):
-            console.drop_stdout()
-            return 1
-        console.error(str(failure), "Check the file and its permissions.")
-        return 1
-    except Exception as failure:
-        if (hint := getattr(failure, "hint", None)) is not None:  # the converter's own tree
-            console.error(str(failure), hint)
-            return 1
+    except BaseException as failure:
         if os.environ.get("EDGE_LLAMA_DEBUG"):
             raise
+        return _report(failure)
+    return code if isinstance(code, int) else 0
+
+
+def _report(failure: BaseException) -> int:
+    """Show what went wrong, in one line, and return the exit code."""
+    code = 1
+    hint = getattr(failure, "hint", None)
+    if isinstance(failure, KeyboardInterrupt | click.exceptions.Abort):
+        code = INTERRUPTED
+    elif isinstance(failure, click.exceptions.Exit):
+        code = failure.exit_code
+    elif isinstance(failure, click.ClickException):
+        failure.show()
+        code = failure.exit_code
+    elif isinstance(hint, str):  # both exception trees: the runtime's and the converter's
+        console.error(str(failure), hint)
+        code = 2 if isinstance(failure, InvalidOptionError) else 1
+    elif isinstance(failure, OSError) and console.is_broken_pipe(failure):
+        console.drop_stdout()
+    elif isinstance(failure, OSError):
+        console.error(str(failure), "Check the file and its permissions.")
+    else:
         console.error(
             f"unexpected {type(failure).__name__}: {failure}",
             "Please report it with the traceback that EDGE_LLAMA_DEBUG=1 shows.",
         )
-        return 1
-    return code if isinstance(code, int) else 0
+    return code

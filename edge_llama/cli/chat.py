@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,10 +112,8 @@ def _answer(conversation: Chat, text: str) -> None:
 
     try:
         stream = conversation.stream(text)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # ends the answer, not the program
             write_stream(stream)
-        except KeyboardInterrupt:
-            pass  # the answer ends, the program does not; the summary says so
         console.write("\n")
         console.note(summary(stream.reply))
     except EdgeLlamaError as failure:

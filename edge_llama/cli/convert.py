@@ -51,8 +51,6 @@ def convert(
 
 
 def _with_progress(work: Plan, target: Path, *, force: bool, threads: int | None) -> Result:
-    from edge_llama_convert import Progress as Step
-    from edge_llama_convert import convert as run
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -61,6 +59,9 @@ def _with_progress(work: Plan, target: Path, *, force: bool, threads: int | None
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+
+    from edge_llama_convert import Progress as Step
+    from edge_llama_convert import convert as run
 
     bar = Progress(
         TextColumn("{task.description}"),

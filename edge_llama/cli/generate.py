@@ -110,6 +110,8 @@ def _model_and_prompt(
     first: str | None, second: str | None, model: str | None
 ) -> tuple[str | None, str | None]:
     """Tell model and prompt apart; a prompt of None means standard input."""
+    name: str | None
+    prompt: str | None
     if model is not None:
         if second is not None:
             raise InvalidOptionError(

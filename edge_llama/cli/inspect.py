@@ -36,8 +36,7 @@ def inspect(
             key: {"count": value.count} if isinstance(value, LongArray) else value
             for key, value in info.metadata.items()
         }
-        tensors = {kind: size for kind, size in info.bytes_by_type.items()}
-        console.write_json({**facts, "bytes_by_type": tensors, "metadata": metadata})
+        console.write_json({**facts, "bytes_by_type": info.bytes_by_type, "metadata": metadata})
         return
     from rich.table import Table
 

@@ -43,11 +43,11 @@ def write_stream(stream: Stream) -> Reply:
 
 def summary(reply: Reply) -> str:
     """Say in one line how fast it was and how full the context is."""
+    new = reply.prompt_tokens - reply.cached_tokens
     parts = [
         f"{reply.completion_tokens} tokens",
         f"{reply.tokens_per_second:.1f} tokens/s",
-        f"prompt {reply.prompt_tokens - reply.cached_tokens} new + {reply.cached_tokens} cached "
-        f"in {reply.prefill_seconds:.2f} s",
+        f"prompt {new} new + {reply.cached_tokens} cached in {reply.prefill_seconds:.2f} s",
         f"context {reply.context_tokens}/{reply.n_ctx}",
     ]
     endings = {

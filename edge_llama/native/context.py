@@ -68,35 +68,26 @@ class NativeContext:
             )
         self._memory = lib.llama_get_memory(self._handle)
         self._abort = ctypes.create_string_buffer(2)
-        lib.llama_set_abort_callback(
-            self._handle, abort_callback(), ctypes.addressof(self._abort)
-        )
+        lib.llama_set_abort_callback(self._handle, abort_callback(), ctypes.addressof(self._abort))
         self._has_logits = False
         self._make_batch()
 
     def _make_batch(self) -> None:
         """Make the batch whose arrays are reused by every call."""
         n = self.n_batch
-        zero = (ctypes.c_int32 * 1)(0)
-        arrays = (
-            (ctypes.c_int32 * n)(),  # token
-            (ctypes.c_int32 * n)(),  # pos
-            (ctypes.c_int32 * n)(*[1] * n),  # n_seq_id
-            (ctypes.POINTER(ctypes.c_int32) * n)(
-                *[ctypes.cast(zero, ctypes.POINTER(ctypes.c_int32))] * n
-            ),
-            (ctypes.c_int8 * n)(),  # logits
-        )
-        token, pos, n_seq_id, seq_id, logits = arrays
+        int32 = ctypes.POINTER(ctypes.c_int32)
+        sequence = np.zeros(1, dtype=np.int32)
+        self._token, self._pos = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=np.int32)
+        self._wanted = np.zeros(n, dtype=np.int8)
+        n_seq_id = np.ones(n, dtype=np.int32)
+        seq_id = (int32 * n)(*[sequence.ctypes.data_as(int32)] * n)
         batch = self._batch = self._lib.llama_batch()
-        batch.token = ctypes.cast(token, ctypes.POINTER(ctypes.c_int32))
-        batch.embd = None
-        batch.pos = ctypes.cast(pos, ctypes.POINTER(ctypes.c_int32))
-        batch.n_seq_id = ctypes.cast(n_seq_id, ctypes.POINTER(ctypes.c_int32))
-        batch.seq_id = ctypes.cast(seq_id, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
-        batch.logits = ctypes.cast(logits, ctypes.POINTER(ctypes.c_int8))
-        self._arrays = (zero, *arrays)
-        self._token, self._pos, self._logits = token, pos, logits
+        batch.token = self._token.ctypes.data_as(int32)
+        batch.pos = self._pos.ctypes.data_as(int32)
+        batch.n_seq_id = n_seq_id.ctypes.data_as(int32)
+        batch.seq_id = ctypes.cast(seq_id, ctypes.POINTER(int32))
+        batch.logits = self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+        self._keep = (sequence, n_seq_id, seq_id)  # the batch holds bare addresses
 
     @property
     def handle(self) -> int:
@@ -138,9 +129,9 @@ class NativeContext:
         if min(tokens) < 0 or max(tokens) >= self._model.n_vocab:
             raise ValueError("a token is not in the vocabulary")
         self._token[:count] = tokens
-        self._pos[:count] = range(position, position + count)
-        ctypes.memset(self._logits, int(all_logits), count)
-        self._logits[count - 1] = 1
+        self._pos[:count] = np.arange(position, position + count)
+        self._wanted[:count] = all_logits
+        self._wanted[count - 1] = 1
         self._batch.n_tokens = count
         code = self._lib.llama_decode(self.handle, self._batch)
         self._has_logits = code == 0

@@ -29,9 +29,7 @@ class NativeModel:
         lib = self._lib = llama()
         params = lib.llama_model_default_params()
         params.n_gpu_layers = config.gpu_layers
-        params.load_mode = (
-            lib.LLAMA_LOAD_MODE_MMAP if config.mmap else lib.LLAMA_LOAD_MODE_NONE
-        )
+        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if config.mmap else lib.LLAMA_LOAD_MODE_NONE
         # "Extra buffers" copy the weights, re-laid, into private memory beside the mapping. And
         # llama.cpp's AMX kernels, built by GCC 12 (Debian 12), end the process with SIGILL: that
         # compiler drops the stores of the tile configuration before ldtilecfg reads them.
@@ -88,8 +86,10 @@ class NativeModel:
             capacity = -count
 
     def piece(self, token: int) -> bytes:
-        """Return the bytes a token stands for; b"" for control tokens. Part of a character may
-        be cut off at either end."""
+        """Return the bytes a token stands for; none for control tokens.
+
+        They may begin or end in the middle of a character.
+        """
         piece = self._pieces.get(token)
         if piece is None:
             piece = self._pieces[token] = self._render(token, special=False)
@@ -106,9 +106,7 @@ class NativeModel:
         capacity = 64
         while True:
             buffer = ctypes.create_string_buffer(capacity)
-            count = self._lib.llama_token_to_piece(
-                self._vocab, token, buffer, capacity, 0, special
-            )
+            count = self._lib.llama_token_to_piece(self._vocab, token, buffer, capacity, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
             capacity = -count

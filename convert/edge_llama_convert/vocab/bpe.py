@@ -109,9 +109,7 @@ def _tokens(tokenizer: Tokenizer, vocab_size: int, path: str) -> tuple[list[str]
     return tokens, types
 
 
-def _added_token(
-    tokenizer: Tokenizer, text: str, token: AddedToken
-) -> tuple[str, gguf.TokenType]:
+def _added_token(tokenizer: Tokenizer, text: str, token: AddedToken) -> tuple[str, gguf.TokenType]:
     """Return text and type of a token outside the BPE model.
 
     llama.cpp looks for these in the raw text, so one that is matched before normalisation is

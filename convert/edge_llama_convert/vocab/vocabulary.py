@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import gguf
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import gguf
 
 
 @dataclass(frozen=True, kw_only=True)
