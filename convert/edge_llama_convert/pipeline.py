@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .checkpoint import Checkpoint
 from .metadata import build_metadata, model_name
 from .params import LlamaParams, read_params
+from .process import peak_memory
 from .quantize import quantise_to_file
 from .recipe import Recipe, choose_type
 from .tensors import map_tensors
@@ -88,11 +89,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished conversion: the file, its plan, and the time it took in seconds."""
+    """A finished conversion.
+
+    Attributes:
+        path: the file.
+        plan: what was carried out.
+        seconds: the time it took.
+        peak_memory: the largest resident size of the process so far, in bytes, if known.
+    """
 
     path: Path
     plan: Plan
     seconds: float
+    peak_memory: int | None
 
 
 def plan(source: str | Path, *, recipe: Recipe | str = Recipe.Q4_K_M) -> Plan:
@@ -151,4 +160,4 @@ def convert(
         quantise_to_file(
             layout.targets, temporary, threads=threads or os.cpu_count() or 1, progress=advance
         )
-    return Result(path, work, time.perf_counter() - started)
+    return Result(path, work, time.perf_counter() - started, peak_memory())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,16 +92,7 @@ def _show_result(result: Result) -> None:
     bits = work.nbytes * 8 / work.n_parameters
     table.caption = (
         f"{work.nbytes / 1e6:,.1f} MB, {bits:.2f} bits per weight, "
-        f"{result.seconds:.1f} s{_peak_memory()}"
+        f"{result.seconds:.1f} s"
+        + (f", peak memory {result.peak_memory / 1e6:,.0f} MB" if result.peak_memory else "")
     )
     console.show(table)
-
-
-def _peak_memory() -> str:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return ""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return f", peak memory {peak * unit / 1e6:,.0f} MB"

@@ -1,0 +1,5 @@
+"""``python -m edge_llama``."""
+
+from .cli import main
+
+main()

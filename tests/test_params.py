@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import builders
+import numpy as np
+import pytest
+
+from edge_llama_convert import ParamsError, UnsupportedError
+from edge_llama_convert.params import LlamaParams, read_params
+from edge_llama_convert.rope import frequency_factors
+
+PATH = Path("config.json")
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+def params(**changes: Any) -> LlamaParams:
+    config = {**builders.CONFIG, **builders.REAL_SHAPE, **changes}
+    return read_params({key: value for key, value in config.items() if value != "drop"}, PATH)
+
+
+def test_defaults_are_those_of_transformers() -> None:
+    read = params(
+        head_dim="drop",
+        num_key_value_heads="drop",
+        max_position_embeddings="drop",
+        rms_norm_eps="drop",
+        rope_parameters="drop",
+        tie_word_embeddings="drop",
+    )
+    assert read.head_dim == 576 // 9
+    assert read.n_kv_heads == read.n_heads == 9
+    assert (read.context_length, read.rms_norm_eps, read.rope_theta) == (2048, 1e-6, 10000.0)
+    assert not read.tied_embeddings
+
+
+def test_null_means_absent() -> None:
+    assert params(head_dim=None, num_key_value_heads=None).n_kv_heads == 9
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {"rope_parameters": {**LLAMA3, "rope_theta": 500000.0}},
+        {"rope_parameters": "drop", "rope_scaling": LLAMA3, "rope_theta": 500000.0},
+    ],
+)
+def test_both_spellings_of_rope_are_read(spelling: dict[str, Any]) -> None:
+    read = params(**spelling)
+    assert (read.rope_type, read.rope_theta) == ("llama3", 500000.0)
+    assert read.rope["factor"] == 32.0
+
+
+def test_legacy_name_of_the_rope_type() -> None:
+    scaling = {"type": "linear", "factor": 4.0}
+    assert params(rope_parameters="drop", rope_scaling=scaling).rope_type == "linear"
+
+
+def test_all_faults_are_in_one_error() -> None:
+    with pytest.raises(ParamsError) as caught:
+        params(hidden_size="drop", num_hidden_layers=-3, vocab_size="many", rms_norm_eps=True)
+    for part in ("hidden_size is missing", "num_hidden_layers", "vocab_size", "rms_norm_eps"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_key_value_heads": 2}, "no multiple of num_key_value_heads"),
+        ({"num_attention_heads": 7, "num_key_value_heads": 7, "head_dim": None}, "hidden_size 576"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "without 'factor'"),
+        ({"rope_parameters": [1]}, "not an object"),
+        ({"rms_norm_eps": float("inf")}, "not finite"),
+    ],
+)
+def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        params(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architectures": ["GPT2LMHeadModel"]}, "architecture 'GPT2LMHeadModel'"),
+        ({"architectures": "drop"}, "architecture None"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "already quantised"),
+        ({"rope_parameters": {"rope_type": "longrope"}}, "rope type 'longrope'"),
+    ],
+)
+def test_what_would_talk_nonsense_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message) as caught:
+        params(**changes)
+    assert caught.value.hint
+
+
+def test_llama3_factors_follow_the_published_formula() -> None:
+    read = params(rope_parameters={**LLAMA3, "rope_theta": 500000.0})
+    factors = frequency_factors(read)
+    assert factors is not None
+    assert factors.dtype == np.float32
+    assert factors.shape == (32,)
+    # Independent of the code: Llama 3.2's scaling in float64.
+    for i, factor in enumerate(factors):
+        wavelength = 2 * np.pi * 500000.0 ** (2 * i / 64)
+        smooth = (8192 / wavelength - 1) / (4 - 1)
+        expected = 1 / ((1 - min(max(smooth, 0), 1)) / 32 + min(max(smooth, 0), 1))
+        assert factor == pytest.approx(expected, rel=1e-5)
+    assert factors[0] == 1.0
+    assert factors[-1] == 32.0
+
+
+def test_other_rope_types_have_no_factors() -> None:
+    assert frequency_factors(params()) is None
