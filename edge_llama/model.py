@@ -12,6 +12,7 @@ from .config import DEFAULT_CONTEXT, ModelConfig, Sampling, with_options
 from .engine import Engine
 from .errors import InvalidOptionError, TemplateError
 from .gguf_file import GGUFInfo, inspect
+from .memory import check_context_fits
 from .native import NativeContext, NativeModel
 from .prompt import chat_tokens
 from .stream import Job, Stream
@@ -36,8 +37,7 @@ class Model:
         self.info = info
         self.config = config
         self._native = native
-        trained = native.n_ctx_train
-        self.n_ctx = config.n_ctx or min(trained, DEFAULT_CONTEXT)
+        self.n_ctx = _context_size(info, config)
         try:
             context = NativeContext(native, config, n_ctx=self.n_ctx)
         except BaseException:
@@ -70,6 +70,7 @@ class Model:
         """
         config = with_options(config or ModelConfig(), options)
         info = inspect(path)
+        check_context_fits(info, _context_size(info, config), config.kv_type)
         return cls(info, config, NativeModel(Path(path), config, progress))
 
     def __enter__(self) -> Model:
@@ -184,3 +185,8 @@ class Model:
                     source, bos=self._text(self._native.bos), eos=self._text(self._native.eos)
                 )
             return self._template
+
+
+def _context_size(info: GGUFInfo, config: ModelConfig) -> int:
+    """Return the context in tokens: as configured, else what suits model and small machines."""
+    return config.n_ctx or min(info.context_length, DEFAULT_CONTEXT)

@@ -90,9 +90,8 @@ def _show_result(result: Result) -> None:
     for total in work.totals:
         table.add_row(total.kind.name, str(total.tensors), f"{total.nbytes / 1e6:,.1f}")
     bits = work.nbytes * 8 / work.n_parameters
-    table.caption = (
-        f"{work.nbytes / 1e6:,.1f} MB, {bits:.2f} bits per weight, "
-        f"{result.seconds:.1f} s"
-        + (f", peak memory {result.peak_memory / 1e6:,.0f} MB" if result.peak_memory else "")
+    summary = f"{work.nbytes / 1e6:,.1f} MB, {bits:.2f} bits per weight, {result.seconds:.1f} s" + (
+        f", peak memory {result.peak_memory / 1e6:,.0f} MB" if result.peak_memory else ""
     )
     console.show(table)
+    console.show(summary)
