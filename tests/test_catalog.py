@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from edge_llama import ModelNotFoundError, find_model
 
 if TYPE_CHECKING:

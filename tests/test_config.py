@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+
 from edge_llama import InvalidOptionError, ModelConfig, Sampling
 from edge_llama.config import with_options
 

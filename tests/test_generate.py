@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import pytest
+
 from edge_llama import ContextOverflowError, InvalidOptionError
 from edge_llama.detokenize import TextDecoder
 from edge_llama.generate import Generation, Request

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 import pytest
+
 from edge_llama import ModelFileError, inspect
 from edge_llama.gguf_file import LongArray
 

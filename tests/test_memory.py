@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from edge_llama import OutOfMemoryError, inspect
 from edge_llama.memory import check_context_fits, kv_cache_bytes
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from edge_llama import TemplateError
 from edge_llama.template import MAX_TEMPLATE_CHARS, ChatTemplate
 

@@ -7,7 +7,6 @@ import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from .. import __version__
@@ -75,11 +74,12 @@ def _report(failure: BaseException) -> int:
     """Show what went wrong, in one line, and return the exit code."""
     code = 1
     hint = getattr(failure, "hint", None)
-    if isinstance(failure, KeyboardInterrupt | click.exceptions.Abort):
+    if isinstance(failure, KeyboardInterrupt | typer.Abort):
         code = INTERRUPTED
-    elif isinstance(failure, click.exceptions.Exit):
+    elif isinstance(failure, typer.Exit):
         code = failure.exit_code
-    elif isinstance(failure, click.ClickException):
+    elif hasattr(failure, "show") and hasattr(failure, "exit_code"):
+        # Wrong usage: click's ClickException, which newer typers carry a copy of.
         failure.show()
         code = failure.exit_code
     elif isinstance(hint, str):  # both exception trees: the runtime's and the converter's
