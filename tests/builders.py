@@ -222,6 +222,13 @@ def tiny_tensors(config: Mapping[str, Any], seed: int = 0) -> dict[str, npt.NDAr
     return {name: rng.normal(0, 0.05, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
+def pack(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+    """The array as a safetensors file of that dtype stores it."""
+    if dtype == "BF16":
+        return to_bf16(values)
+    return values.astype({"F16": np.float16, "F32": np.float32}[dtype])
+
+
 def build_tiny_checkpoint(
     out: Path,
     *,
@@ -234,11 +241,6 @@ def build_tiny_checkpoint(
     out.mkdir(parents=True)
     config = {**CONFIG, **TINY_SHAPE, **(changes or {})}
     weights = dict(tensors if tensors is not None else tiny_tensors(config))
-    pack = {
-        "BF16": to_bf16,
-        "F16": lambda values: values.astype(np.float16),
-        "F32": lambda values: values,
-    }[dtype]
     names = sorted(weights)
     weight_map = {}
     for shard in range(shards):
@@ -248,7 +250,7 @@ def build_tiny_checkpoint(
             else f"model-{shard + 1:05}-of-{shards:05}.safetensors"
         )
         part = names[shard::shards]
-        write_safetensors(out / file, {name: (dtype, pack(weights[name])) for name in part})
+        write_safetensors(out / file, {name: (dtype, pack(weights[name], dtype)) for name in part})
         weight_map.update(dict.fromkeys(part, file))
     if shards > 1:
         write_json(out / "model.safetensors.index.json", {"weight_map": weight_map})

@@ -49,10 +49,7 @@ def model(embedded: Path) -> Iterator[Model]:
 def run_cli(tmp_path: Path) -> RunCLI:
     """Run ``edge-llama`` as a process of its own, in an empty folder."""
 
-    def run(
-        *arguments: str, stdin: str = "", **settings: object
-    ) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200"}
+    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "edge_llama", *arguments],
             input=stdin,
@@ -60,10 +57,9 @@ def run_cli(tmp_path: Path) -> RunCLI:
             text=True,
             encoding="utf-8",
             cwd=tmp_path,
-            env=environment,
+            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},
             timeout=300,
             check=False,
-            **settings,  # type: ignore[call-overload]
         )
 
     return run

@@ -65,14 +65,14 @@ def test_shards_with_and_without_index_are_the_same_checkpoint(tiny: Path) -> No
 
 def test_missing_shard_is_named(tiny: Path) -> None:
     (tiny / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(SourceError, match="1 of 2 shards missing: model-00002-of-00002"):
+    with pytest.raises(SourceError, match="1 of 2 shards missing: model-00002"):
         plan(tiny)
 
 
 def test_missing_shard_without_index_names_the_tensors(tiny: Path) -> None:
     (tiny / INDEX).unlink()
     (tiny / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(TensorError, match="tensors missing: model.") as caught:
+    with pytest.raises(TensorError, match="tensors missing: model") as caught:
         plan(tiny)
     assert "model.norm.weight" in str(caught.value) or "and" in str(caught.value)
 

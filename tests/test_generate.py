@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,9 @@ from edge_llama.detokenize import TextDecoder
 from edge_llama.generate import Generation, Request
 from edge_llama.session import Session
 from edge_llama.stops import StopMatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 END = 256
 

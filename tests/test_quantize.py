@@ -14,7 +14,7 @@ from edge_llama_convert.quantize import permute_rows, quantise_rows
 
 def ramp(n: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     """n exact values in [-1, 1), in one row."""
-    return ((np.arange(n, dtype=np.float32) * 37 % 64 - 32) / 32).reshape(1, n)
+    return ((np.arange(n) * 37 % 64 - 32) / 32).astype(np.float32).reshape(1, n)
 
 
 def test_q8_0_literal_bytes() -> None:
@@ -34,8 +34,20 @@ def test_q4_0_literal_bytes() -> None:
 
 # Written by llama-quantize (llama.cpp as llama-cpp-python 0.3.36 vendors it) for the ramp above.
 LITERAL = {
-    GGMLType.Q4_K: "4d18fc23fffcfffcfffdfffdffdcffdc8019a23bd56df78129b34cd57e08912ac45ce67f18a23bc46df78019b34bd56e8019a23bd56df78129b34cd57e08912ac45ce67f18a23bc46df78019b34bd56e8019a23bd56df78129b34cd57e08912ac45ce67f18a23bc46df78019b34bd56e8019a23bd56df78129b34cd57e08912ac45ce67f18a23bc46df78019b34bd56e",
-    GGMLType.Q6_K: "0055aaff4499ee3388dd2277cc1166bb00bb6611cc7722dd8833ee9944ffaa550055aaff4499ee3388dd2277cc1166bbeecc3311ff6644bb9900eecc331188660055aaff4499ee3388dd2277cc1166bb00bb6611cc7722dd8833ee9944ffaa550055aaff4499ee3388dd2277cc1166bbeecc3311ff6644bb9900eecc3311886688228822dd77dd88228877dd7722882233882288dd77dd22882277dd77cc228888228822dd77dd88228877dd7722882233882288dd77dd22882277dd77cc2288807f8073807f8073807f8073807f8073008c",
+    GGMLType.Q4_K: (
+        "4d18fc23fffcfffcfffdfffdffdcffdc8019a23bd56df78129b34cd57e08912ac45ce67f18a23bc4"
+        "6df78019b34bd56e8019a23bd56df78129b34cd57e08912ac45ce67f18a23bc46df78019b34bd56e"
+        "8019a23bd56df78129b34cd57e08912ac45ce67f18a23bc46df78019b34bd56e8019a23bd56df781"
+        "29b34cd57e08912ac45ce67f18a23bc46df78019b34bd56e"
+    ),
+    GGMLType.Q6_K: (
+        "0055aaff4499ee3388dd2277cc1166bb00bb6611cc7722dd8833ee9944ffaa550055aaff4499ee33"
+        "88dd2277cc1166bbeecc3311ff6644bb9900eecc331188660055aaff4499ee3388dd2277cc1166bb"
+        "00bb6611cc7722dd8833ee9944ffaa550055aaff4499ee3388dd2277cc1166bbeecc3311ff6644bb"
+        "9900eecc3311886688228822dd77dd88228877dd7722882233882288dd77dd22882277dd77cc2288"
+        "88228822dd77dd88228877dd7722882233882288dd77dd22882277dd77cc2288807f8073807f8073"
+        "807f8073807f8073008c"
+    ),
     GGMLType.Q5_0: "002c2ab55aa980b3d5f82a5d7fa2c4f7194c6e91b3e6",
 }
 

@@ -37,6 +37,12 @@ def test_the_template_s_own_refusal_is_shown() -> None:
         render("{{ raise_exception('only two roles') }}")
 
 
+DOUBLING = """{% set ns = namespace(s='aaaaaaaa') %}
+{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}"""
+ENDLESS = """{% for i in range(90000) %}{% for j in range(90000) %}
+{{ 'x' * 9999 }}{% endfor %}{% endfor %}"""
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -54,10 +60,8 @@ def test_the_template_s_own_refusal_is_shown() -> None:
         "{{ 'a' * 10 ** 12 }}",
         "{{ 10 ** 10 ** 10 }}",
         "{{ [0] * 10 ** 12 }}",
-        "{% set ns = namespace(s='aaaaaaaa') %}"
-        "{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
-        "{% for i in range(90000) %}{% for j in range(90000) %}{{ 'x' * 9999 }}{% endfor %}"
-        "{% endfor %}",
+        DOUBLING,
+        ENDLESS,
     ],
 )
 def test_hostile_templates_raise_soon_and_touch_nothing(source: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gguf
@@ -39,15 +41,19 @@ def build_metadata(
 
 
 def model_name(checkpoint: Checkpoint) -> str:
-    """Return the folder's name, also for ``.`` and paths that end in a slash."""
-    return checkpoint.path.resolve().name
+    """Return the folder's name as it was given, also for ``.``; a link keeps its own name."""
+    return _absolute(checkpoint).name
+
+
+def _absolute(checkpoint: Checkpoint) -> Path:
+    return Path(os.path.abspath(checkpoint.path))  # noqa: PTH100 - resolve() would follow links
 
 
 def _add_general(
     writer: gguf.GGUFWriter, checkpoint: Checkpoint, tensors: Sequence[GGUFTensor]
 ) -> None:
     total = sum(math.prod(tensor.shape) for tensor in tensors)
-    metadata = gguf.Metadata.load(None, checkpoint.path.resolve(), None, total)
+    metadata = gguf.Metadata.load(None, _absolute(checkpoint), None, total)
     if metadata.name is None:
         metadata.name = model_name(checkpoint)
     if metadata.size_label is None:

@@ -15,8 +15,8 @@ def inspect(
 ) -> None:
     """Show what a model file is; reads the header only."""
     from ..catalog import find_model
-    from ..gguf_file import LongArray
     from ..gguf_file import inspect as read
+    from ..gguf_header import LongArray
 
     info = read(find_model(model))
     facts = {

@@ -1,0 +1,57 @@
+"""Time ``edge-llama convert`` against llama.cpp's two steps, interleaved, on one checkpoint.
+
+    python benchmarks/convert.py CHECKPOINT --tools BIN --llama-cpp SOURCE --python PY
+
+Each round runs both, one after the other, as processes of their own; medians are printed. The
+page cache is warm for both after the first, uncounted round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from peers import LlamaCpp, Usage, add_peer_options, measure
+
+
+def show(label: str, runs: list[Usage], written: int) -> None:
+    """Print the medians of several runs."""
+    wall, cpu, peak = (
+        statistics.median(getattr(run, name) for run in runs) for name in ("wall", "cpu", "peak")
+    )
+    print(f"{label:28} {wall:8.2f} {cpu:8.2f} {peak / 1e6:9.0f} {written / 1e6:11.0f}")
+
+
+def main() -> int:
+    """Measure every type asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--types", nargs="+", default=["q4_k_m", "q8_0"])
+    parser.add_argument("--rounds", type=int, default=5)
+    add_peer_options(parser)
+    options = parser.parse_args()
+    peer = LlamaCpp.from_options(options)
+    with tempfile.TemporaryDirectory() as scratch:
+        ours, base, theirs = (Path(scratch) / name for name in ("ours", "base", "theirs"))
+        for kind in options.types:
+            mine: list[Usage] = []
+            two_steps: list[Usage] = []
+            for _ in range(options.rounds + 1):
+                command = [sys.executable, "-m", "edge_llama", "convert", str(options.checkpoint)]
+                mine.append(measure(*command, "--type", kind, "-o", ours, "--force"))
+                first = peer.to_16_bit(options.checkpoint, base)
+                two_steps.append(first + peer.quantise(base, theirs, kind))
+            mine, two_steps = mine[1:], two_steps[1:]
+            ratio = statistics.median(b.wall / a.wall for a, b in zip(mine, two_steps, strict=True))
+            print(f"{kind:28} {'wall s':>8} {'CPU s':>8} {'peak MB':>9} {'written MB':>11}")
+            show("edge-llama convert", mine, ours.stat().st_size)
+            show("llama.cpp, two steps", two_steps, base.stat().st_size + theirs.stat().st_size)
+            print(f"median ratio of wall times: {ratio:.1f}\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

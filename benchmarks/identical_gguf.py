@@ -1,0 +1,84 @@
+"""Compare our GGUF with llama.cpp's two steps on one checkpoint: every tensor, every key.
+
+    python benchmarks/identical_gguf.py CHECKPOINT --tools BIN --llama-cpp SOURCE --python PY
+
+Exit code 1 when a tensor's bytes, its type or a metadata key differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import sys
+import tempfile
+from pathlib import Path
+
+import gguf
+import numpy as np
+from peers import LlamaCpp, add_peer_options
+
+from edge_llama_convert import Recipe, convert, plan
+
+
+def compare(ours: Path, theirs: Path) -> tuple[int, int, list[str]]:
+    """Return the number of equal tensors and keys, and a line for every difference."""
+    left, right = gguf.GGUFReader(ours), gguf.GGUFReader(theirs)
+    differences: list[str] = []
+    keys = 0
+    for key in sorted(left.fields.keys() | right.fields.keys()):
+        values = [
+            reader.fields[key].contents() if key in reader.fields else None
+            for reader in (left, right)
+        ]
+        keys += values[0] == values[1]
+        if values[0] != values[1]:
+            differences.append(f"key {key}: {str(values[0])[:60]} / {str(values[1])[:60]}")
+    tensors = 0
+    others = {tensor.name: tensor for tensor in right.tensors}
+    for tensor in left.tensors:
+        other = others.pop(tensor.name, None)
+        same = (
+            other is not None
+            and tensor.tensor_type == other.tensor_type
+            and np.array_equal(tensor.shape, other.shape)
+            and np.array_equal(tensor.data.view(np.uint8), other.data.view(np.uint8))
+        )
+        tensors += same
+        if not same:
+            differences.append(f"tensor {tensor.name} differs")
+    differences += [f"tensor {name} is missing" for name in others]
+    return tensors, keys, differences
+
+
+def main() -> int:
+    """Run the comparison for every type asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument(
+        "--types",
+        nargs="+",
+        default=[recipe.value for recipe in Recipe],
+        help="file types to compare; by default all",
+    )
+    add_peer_options(parser)
+    options = parser.parse_args()
+    peer = LlamaCpp.from_options(options)
+    failed = False
+    print(f"{'type':8} {'tensors':>8} {'keys':>6}  whole file")
+    with tempfile.TemporaryDirectory() as scratch:
+        ours, base, theirs = (Path(scratch) / name for name in ("ours", "base", "theirs"))
+        peer.to_16_bit(options.checkpoint, base)
+        for kind in options.types:
+            convert(plan(options.checkpoint, recipe=kind), ours, force=True)
+            peer.quantise(base, theirs, kind)
+            tensors, keys, differences = compare(ours, theirs)
+            whole = "identical" if filecmp.cmp(ours, theirs, shallow=False) else "differs"
+            print(f"{kind:8} {tensors:8} {keys:6}  {whole}", flush=True)
+            for line in differences:
+                print(f"    {line}")
+            failed |= bool(differences)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""llama.cpp's own tools, as the benchmarks run them, and the measuring of a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a finished process took: seconds, and its peak resident size in bytes."""
+
+    wall: float
+    cpu: float
+    peak: int
+
+    def __add__(self, other: Usage) -> Usage:
+        """Return the usage of two processes that ran one after the other."""
+        return Usage(self.wall + other.wall, self.cpu + other.cpu, max(self.peak, other.peak))
+
+
+def measure(*command: str | Path) -> Usage:
+    """Run a command, its output thrown away, and return what it took (POSIX).
+
+    RuntimeError when it fails.
+    """
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"exit code {process.returncode}: {command}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Usage(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+
+
+@dataclass(frozen=True)
+class LlamaCpp:
+    """llama.cpp's two-step conversion."""
+
+    tools: Path
+    source: Path
+    python: str
+
+    @classmethod
+    def from_options(cls, options: argparse.Namespace) -> LlamaCpp:
+        """Return the peer that the command line names."""
+        return cls(options.tools, options.llama_cpp, options.python)
+
+    def to_16_bit(self, checkpoint: Path, out: Path, kind: str = "bf16") -> Usage:
+        """Run step one: convert_hf_to_gguf.py."""
+        script = self.source / "convert_hf_to_gguf.py"
+        return measure(self.python, script, checkpoint, "--outtype", kind, "--outfile", out)
+
+    def quantise(self, source: Path, out: Path, kind: str) -> Usage:
+        """Run step two: llama-quantize."""
+        return measure(self.tools / "llama-quantize", source, out, kind.upper())
+
+
+def add_peer_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where llama.cpp lies."""
+    parser.add_argument(
+        "--tools", type=Path, required=True, help="folder with llama-quantize and the others"
+    )
+    parser.add_argument(
+        "--llama-cpp", type=Path, required=True, help="folder with convert_hf_to_gguf.py"
+    )
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="a Python with torch and transformers, which convert_hf_to_gguf.py needs",
+    )
