@@ -17,7 +17,8 @@ import numpy as np
 
 from .errors import TensorError
 from .fileio import SharedFile
-from .ggml import GGML, GGMLType, load_ggml
+from .ggml import GGMLType, load_ggml
+from .kernels import Outcome, load_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,28 +88,24 @@ def permute_rows(rows: npt.NDArray[np.uint8], head_rows: int) -> npt.NDArray[np.
 
 
 class _Worker:
-    def __init__(self, ggml: GGML, files: Mapping[Path, SharedFile], output: SharedFile) -> None:
-        self._ggml, self._files, self._output = ggml, files, output
+    def __init__(self, files: Mapping[Path, SharedFile], output: SharedFile) -> None:
+        self._ggml, self._kernels = load_ggml(), load_kernels()
+        self._files, self._output = files, output
         self._scratch = _Scratch()
 
     def run(self, job: _Job) -> None:
         tensor, kind = job.target.tensor, job.target.kind
-        values = self._load(job)
-        # The sum is non-finite if any value is; finite values may overflow it, hence the recheck.
-        with np.errstate(over="ignore", invalid="ignore"):
-            suspicious = not np.isfinite(values.sum())
-        if suspicious and not np.isfinite(values).all():
+        raw, dtype = self._load(job)
+        nbytes = job.rows * kind.row_bytes(tensor.n_per_row)
+        packed = self._scratch.get("packed", nbytes)
+        outcome = self._quantise(job, raw, dtype, packed)
+        if outcome is Outcome.NOT_FINITE:
             raise TensorError(
                 f"tensor {tensor.source.name if tensor.source else tensor.name}: "
                 f"NaN or Inf within rows {job.first_row} to {job.first_row + job.rows - 1}",
                 hint="The checkpoint is damaged or diverged in training; get another copy.",
             )
-        nbytes = job.rows * kind.row_bytes(tensor.n_per_row)
-        packed = self._scratch.get("packed", nbytes)
-        self._ggml.quantise(
-            kind, values.ctypes.data, packed.ctypes.data, job.rows, tensor.n_per_row
-        )
-        if not self._ggml.is_valid(kind, packed.ctypes.data, nbytes):
+        if outcome is Outcome.OVERFLOW:
             raise TensorError(
                 f"tensor {tensor.name}: values too large for type {kind.name}",
                 hint="Choose a type with a larger range: --type bf16 or --type f32.",
@@ -116,12 +113,11 @@ class _Worker:
         offset = job.target.offset + job.first_row * kind.row_bytes(tensor.n_per_row)
         self._output.write_at(packed.data, offset)
 
-    def _load(self, job: _Job) -> npt.NDArray[np.float32]:
-        """Return the job's rows as float32, contiguous."""
+    def _load(self, job: _Job) -> tuple[npt.NDArray[np.uint8], str]:
+        """Return the job's rows as bytes, contiguous, and their dtype."""
         tensor = job.target.tensor
-        count = job.rows * tensor.n_per_row
         if tensor.values is not None:
-            return tensor.values
+            return tensor.values.view(np.uint8), "F32"
         ref = tensor.source
         assert ref is not None  # noqa: S101 - a tensor has either values or a source
         row_bytes = ref.nbytes // tensor.rows
@@ -130,10 +126,34 @@ class _Worker:
         if tensor.permuted_heads:
             head_rows = tensor.rows // tensor.permuted_heads
             raw = permute_rows(raw.reshape(job.rows, row_bytes), head_rows).reshape(-1)
-        if ref.dtype == "F32":
+        return raw, ref.dtype
+
+    def _quantise(
+        self, job: _Job, raw: npt.NDArray[np.uint8], dtype: str, packed: npt.NDArray[np.uint8]
+    ) -> Outcome:
+        """Quantise with the fast kernels where there are any, else with ggml."""
+        kind, n_per_row = job.target.kind, job.target.tensor.n_per_row
+        source, target = raw.ctypes.data, packed.ctypes.data
+        if self._kernels is not None:
+            outcome = self._kernels.quantise(kind, dtype, source, target, (job.rows, n_per_row))
+            if outcome is not Outcome.UNSUPPORTED:
+                return outcome
+        values = self._to_float32(raw, dtype)
+        # The sum is non-finite if any value is; finite values may overflow it, hence the recheck.
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspicious = not np.isfinite(values.sum())
+        if suspicious and not np.isfinite(values).all():
+            return Outcome.NOT_FINITE
+        self._ggml.quantise(kind, values.ctypes.data, target, job.rows, n_per_row)
+        is_valid = self._ggml.is_valid(kind, target, packed.nbytes)
+        return Outcome.DONE if is_valid else Outcome.OVERFLOW
+
+    def _to_float32(self, raw: npt.NDArray[np.uint8], dtype: str) -> npt.NDArray[np.float32]:
+        if dtype == "F32":
             return raw.view(np.float32)
+        count = raw.nbytes // 2
         values = self._scratch.get("float32", count * 4)
-        self._ggml.to_float32(ref.dtype, raw.ctypes.data, values.ctypes.data, count)
+        self._ggml.to_float32(dtype, raw.ctypes.data, values.ctypes.data, count)
         return values.view(np.float32)
 
 
@@ -153,7 +173,6 @@ def quantise_to_file(
         TensorError: NaN or Inf in the source, or a value beyond the target type's range.
         SourceError: a shard shrank while it was read. OSError: as the system reports it.
     """
-    ggml = load_ggml()
     lock, stop = threading.Lock(), threading.Event()
     jobs = _jobs(targets)
     done: queue.SimpleQueue[_Job | BaseException | None] = queue.SimpleQueue()
@@ -177,7 +196,7 @@ def quantise_to_file(
         files = {source: stack.enter_context(SharedFile(source)) for source in sorted(sources)}
         output = stack.enter_context(SharedFile(path, write=True))
         pool = [
-            threading.Thread(target=work, args=(_Worker(ggml, files, output),), daemon=True)
+            threading.Thread(target=work, args=(_Worker(files, output),), daemon=True)
             for _ in range(threads)
         ]
         stack.callback(_join, pool, stop)
