@@ -2,6 +2,8 @@
 
     python benchmarks/convert.py CHECKPOINT --tools BIN --llama-cpp SOURCE --python PY
 
+With ``--shape 1.1b`` or ``8b-half`` a random checkpoint of that shape is made first, with the
+tokenizer of CHECKPOINT. ``--without-kernels`` times the fall-back to ggml's own quantisers.
 Each round runs both, one after the other, as processes of their own; medians are printed. The
 page cache is warm for both after the first, uncounted round.
 """
@@ -9,11 +11,13 @@ page cache is warm for both after the first, uncounted round.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
+import shapes
 from peers import LlamaCpp, Usage, add_peer_options, measure
 
 
@@ -31,18 +35,29 @@ def main() -> int:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--types", nargs="+", default=["q4_k_m", "q8_0"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shape", choices=sorted(shapes.SHAPES))
+    parser.add_argument(
+        "--scratch", type=Path, help="where to keep the files; by default a temporary folder"
+    )
+    parser.add_argument("--without-kernels", action="store_true")
     add_peer_options(parser)
     options = parser.parse_args()
     peer = LlamaCpp.from_options(options)
-    with tempfile.TemporaryDirectory() as scratch:
+    if options.without_kernels:
+        os.environ["EDGE_LLAMA_KERNELS"] = "0"
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+        checkpoint: Path = options.checkpoint
+        if options.shape:
+            folder = options.scratch or Path(scratch)
+            checkpoint = shapes.build(options.shape, checkpoint, folder / options.shape)
         ours, base, theirs = (Path(scratch) / name for name in ("ours", "base", "theirs"))
         for kind in options.types:
             mine: list[Usage] = []
             two_steps: list[Usage] = []
             for _ in range(options.rounds + 1):
-                command = [sys.executable, "-m", "edge_llama", "convert", str(options.checkpoint)]
+                command = [sys.executable, "-m", "edge_llama", "convert", str(checkpoint)]
                 mine.append(measure(*command, "--type", kind, "-o", ours, "--force"))
-                first = peer.to_16_bit(options.checkpoint, base)
+                first = peer.to_16_bit(checkpoint, base)
                 two_steps.append(first + peer.quantise(base, theirs, kind))
             mine, two_steps = mine[1:], two_steps[1:]
             ratio = statistics.median(b.wall / a.wall for a, b in zip(mine, two_steps, strict=True))

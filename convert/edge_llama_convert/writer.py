@@ -8,17 +8,18 @@ import os
 import secrets
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gguf
 
 from .errors import OutputError
 from .fileio import SharedFile
+from .header import pack_header
 from .quantize import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from .ggml import GGMLType
     from .tensors import GGUFTensor
@@ -56,38 +57,18 @@ class Layout:
 def lay_out(
     writer: gguf.GGUFWriter, tensors: Sequence[GGUFTensor], kinds: Sequence[GGMLType]
 ) -> Layout:
-    """Add the tensors' descriptions to ``writer`` and compute header and offsets."""
-    import numpy as np
-
+    """Give every tensor its place after the metadata that ``writer`` holds."""
+    places, end = [], 0
     for tensor, kind in zip(tensors, kinds, strict=True):
-        nbytes = tensor.rows * kind.row_bytes(tensor.n_per_row)
-        writer.add_tensor_info(
-            tensor.name,
-            tensor.shape,
-            np.dtype(np.float32),  # ignored: raw_dtype decides
-            nbytes,
-            raw_dtype=gguf.GGMLQuantizationType(int(kind)),
-        )
-    header = _header_bytes(writer)
+        places.append(end)
+        end = _aligned(end + tensor.rows * kind.row_bytes(tensor.n_per_row))
+    header = pack_header(writer, tensors, kinds, places)
     header += bytes(_aligned(len(header)) - len(header))
-    targets, offset = [], len(header)
-    for tensor, kind in zip(tensors, kinds, strict=True):
-        targets.append(Target(tensor, kind, offset))
-        offset = _aligned(offset + targets[-1].nbytes)
+    targets = [
+        Target(tensor, kind, len(header) + place)
+        for tensor, kind, place in zip(tensors, kinds, places, strict=True)
+    ]
     return Layout(header, tuple(targets))
-
-
-def _header_bytes(writer: gguf.GGUFWriter) -> bytes:
-    """Return what GGUFWriter would write before the tensor data; it only writes to files."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="edge-llama-") as folder:
-        path = Path(folder) / "header"
-        writer.write_header_to_file(path)
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        writer.close()
-        return path.read_bytes()
 
 
 def check_writable(path: Path, *, force: bool) -> None:

@@ -1,0 +1,79 @@
+"""A GGUF header as bytes.
+
+``gguf.GGUFWriter`` collects and names the keys; only the packing is done here, because its own
+takes a call per array element, which for a vocabulary is most of a plan's time.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#file-structure
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import gguf
+from gguf import GGUFValueType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .ggml import GGMLType
+    from .tensors import GGUFTensor
+
+_SCALARS = {
+    GGUFValueType.UINT8: "B",
+    GGUFValueType.INT8: "b",
+    GGUFValueType.UINT16: "H",
+    GGUFValueType.INT16: "h",
+    GGUFValueType.UINT32: "I",
+    GGUFValueType.INT32: "i",
+    GGUFValueType.FLOAT32: "f",
+    GGUFValueType.BOOL: "?",
+    GGUFValueType.UINT64: "Q",
+    GGUFValueType.INT64: "q",
+    GGUFValueType.FLOAT64: "d",
+}
+
+
+def pack_header(
+    writer: gguf.GGUFWriter,
+    tensors: Sequence[GGUFTensor],
+    kinds: Sequence[GGMLType],
+    offsets: Sequence[int],
+) -> bytes:
+    """Return magic, keys and tensor descriptions; ``offsets`` count from the data's beginning."""
+    (keys,) = writer.kv_data
+    parts = [struct.pack("<4sIQQ", b"GGUF", gguf.GGUF_VERSION, len(tensors), len(keys))]
+    for key, entry in keys.items():
+        parts += [_string(key), struct.pack("<I", entry.type)]
+        parts.append(_value(entry.value, entry.type, entry.sub_type))
+    for tensor, kind, offset in zip(tensors, kinds, offsets, strict=True):
+        shape = tensor.shape[::-1]  # ggml counts from the row length upwards
+        parts.append(_string(tensor.name))
+        parts.append(struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, int(kind), offset))
+    return b"".join(parts)
+
+
+def _string(text: str | bytes) -> bytes:
+    data = text if isinstance(text, bytes) else text.encode("utf-8")
+    return struct.pack("<Q", len(data)) + data
+
+
+def _strings(texts: Iterable[str | bytes]) -> bytes:
+    parts: list[bytes] = []
+    for text in texts:
+        data = text if isinstance(text, bytes) else text.encode("utf-8")
+        parts += (len(data).to_bytes(8, "little"), data)
+    return b"".join(parts)
+
+
+def _value(value: Any, kind: GGUFValueType, item_kind: GGUFValueType | None) -> bytes:
+    if kind == GGUFValueType.STRING:
+        return _string(value)
+    if kind != GGUFValueType.ARRAY:
+        return struct.pack(f"<{_SCALARS[kind]}", value)
+    if item_kind is None:
+        item_kind = GGUFValueType.get_type(value[0])
+    head = struct.pack("<IQ", item_kind, len(value))
+    if item_kind == GGUFValueType.STRING:
+        return head + _strings(value)
+    return head + struct.pack(f"<{len(value)}{_SCALARS[item_kind]}", *value)
