@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     RunCLI = Callable[..., subprocess.CompletedProcess[str]]
 
-COMMANDS = ["chat", "generate", "convert", "inspect"]
+COMMANDS = ["chat", "generate", "convert", "inspect", "verify"]
 
 
 def assert_one_line_error(run: subprocess.CompletedProcess[str], *parts: str) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edge_llama_convert.ggml import GGMLType
-from edge_llama_convert.quantize import permute_rows, quantise_rows
+from edge_llama_convert.quantize import quantise_rows
+from edge_llama_convert.rows import permute_rows
 
 
 def ramp(n: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

@@ -17,6 +17,7 @@ from .errors import (
     TensorError,
     TokenizerError,
     UnsupportedError,
+    VerificationError,
 )
 from .pipeline import Plan, Progress, Result, TypeTotal, convert, plan
 from .recipe import Recipe
@@ -35,6 +36,7 @@ __all__ = [
     "TokenizerError",
     "TypeTotal",
     "UnsupportedError",
+    "VerificationError",
     "convert",
     "plan",
 ]

@@ -8,6 +8,7 @@
     ├── UnsupportedError       a readable checkpoint of a kind that is not supported
     ├── TensorError            tensors missing, unexpected, of a wrong shape or with NaN/Inf
     ├── TokenizerError         the vocabulary cannot be carried over faithfully
+    ├── VerificationError      the result does not say what the checkpoint says
     ├── OutputError            the result cannot be written (exists, no space, read-only)
     └── NativeLibraryError     ggml cannot be loaded
 """
@@ -52,3 +53,7 @@ class OutputError(ConvertError):
 
 class NativeLibraryError(ConvertError):
     """ggml, which llama-cpp-python ships, cannot be loaded."""
+
+
+class VerificationError(ConvertError):
+    """The result does not say what the checkpoint says."""

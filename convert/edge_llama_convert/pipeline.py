@@ -122,19 +122,22 @@ def plan(source: str | Path, *, recipe: Recipe | str = Recipe.Q4_K_M) -> Plan:
     return Plan(checkpoint.path, model_name(checkpoint), recipe, params, layout)
 
 
-def convert(
+def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its own
     work: Plan,
     output: str | Path | None = None,
     *,
     force: bool = False,
     threads: int | None = None,
     progress: Callable[[Progress], object] | None = None,
+    check: Callable[[Path], object] | None = None,
 ) -> Result:
     """Carry out a plan; ``output`` gets its name only when the file is complete and on disk.
 
     ``threads`` defaults to the number of CPUs. ``progress`` is called in this thread after every
     chunk; an exception it raises (KeyboardInterrupt too) ends the conversion and leaves nothing
-    behind. Peak memory does not depend on the size of the model.
+    behind. Peak memory does not depend on the size of the model. ``check`` gets the path of the
+    complete file before it has its name (see :func:`edge_llama_convert.verify.verify`); an
+    exception it raises means that there will be no file.
 
     Raises:
         OutputError: ``output`` exists and ``force`` is false, no space, no permission.
@@ -160,4 +163,6 @@ def convert(
         quantise_to_file(
             layout.targets, temporary, threads=threads or os.cpu_count() or 1, progress=advance
         )
+        if check is not None:
+            check(temporary)
     return Result(path, work, time.perf_counter() - started, peak_memory())

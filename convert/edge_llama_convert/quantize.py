@@ -19,17 +19,15 @@ from .errors import TensorError
 from .fileio import SharedFile
 from .ggml import GGMLType, load_ggml
 from .kernels import Outcome, load_kernels
+from .rows import RowReader, chunks, open_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from .tensors import GGUFTensor
-
-#: Elements a thread works on at a time: 2 MiB as float32, which stays in the caches.
-CHUNK_ELEMENTS = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,51 +51,16 @@ class _Job:
     rows: int
 
 
-def _jobs(targets: Sequence[Target]) -> Iterator[_Job]:
-    for target in targets:
-        tensor = target.tensor
-        step = max(1, CHUNK_ELEMENTS // tensor.n_per_row)
-        if tensor.permuted_heads:  # rows move within a head, so a chunk holds whole heads
-            head_rows = tensor.rows // tensor.permuted_heads
-            step = max(1, step // head_rows) * head_rows
-        for first in range(0, tensor.rows, step):
-            yield _Job(target, first, min(step, tensor.rows - first))
-
-
-class _Scratch:
-    """One thread's reusable buffers; they grow to the largest chunk and stay."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, npt.NDArray[np.uint8]] = {}
-
-    def get(self, name: str, nbytes: int) -> npt.NDArray[np.uint8]:
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.nbytes < nbytes:
-            buffer = self._buffers[name] = np.empty(nbytes, dtype=np.uint8)
-        return buffer[:nbytes]
-
-
-def permute_rows(rows: npt.NDArray[np.uint8], head_rows: int) -> npt.NDArray[np.uint8]:
-    """Reorder rows within each head from Hugging Face's rope layout to Meta's, which ggml uses.
-
-    ``rows`` is ``[n, bytes per row]`` of whole heads. transformers rotates element i with
-    i + d/2, ggml neighbours 2i and 2i + 1; so the two halves of each head are interleaved.
-    """
-    halves = rows.reshape(-1, 2, head_rows // 2, rows.shape[1])
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
-
-
 class _Worker:
     def __init__(self, files: Mapping[Path, SharedFile], output: SharedFile) -> None:
         self._ggml, self._kernels = load_ggml(), load_kernels()
-        self._files, self._output = files, output
-        self._scratch = _Scratch()
+        self._reader, self._output = RowReader(files), output
 
     def run(self, job: _Job) -> None:
         tensor, kind = job.target.tensor, job.target.kind
-        raw, dtype = self._load(job)
+        raw, dtype = self._reader.read(tensor, job.first_row, job.rows)
         nbytes = job.rows * kind.row_bytes(tensor.n_per_row)
-        packed = self._scratch.get("packed", nbytes)
+        packed = self._reader.scratch.get("packed", nbytes)
         outcome = self._quantise(job, raw, dtype, packed)
         if outcome is Outcome.NOT_FINITE:
             raise TensorError(
@@ -113,21 +76,6 @@ class _Worker:
         offset = job.target.offset + job.first_row * kind.row_bytes(tensor.n_per_row)
         self._output.write_at(packed.data, offset)
 
-    def _load(self, job: _Job) -> tuple[npt.NDArray[np.uint8], str]:
-        """Return the job's rows as bytes, contiguous, and their dtype."""
-        tensor = job.target.tensor
-        if tensor.values is not None:
-            return tensor.values.view(np.uint8), "F32"
-        ref = tensor.source
-        assert ref is not None  # noqa: S101 - a tensor has either values or a source
-        row_bytes = ref.nbytes // tensor.rows
-        raw = self._scratch.get("raw", job.rows * row_bytes)
-        self._files[ref.path].read_into(raw.data, ref.offset + job.first_row * row_bytes)
-        if tensor.permuted_heads:
-            head_rows = tensor.rows // tensor.permuted_heads
-            raw = permute_rows(raw.reshape(job.rows, row_bytes), head_rows).reshape(-1)
-        return raw, ref.dtype
-
     def _quantise(
         self, job: _Job, raw: npt.NDArray[np.uint8], dtype: str, packed: npt.NDArray[np.uint8]
     ) -> Outcome:
@@ -135,10 +83,11 @@ class _Worker:
         kind, n_per_row = job.target.kind, job.target.tensor.n_per_row
         source, target = raw.ctypes.data, packed.ctypes.data
         if self._kernels is not None:
-            outcome = self._kernels.quantise(kind, dtype, source, target, (job.rows, n_per_row))
+            shape = (job.rows, n_per_row)
+            outcome = self._kernels.quantise(kind, dtype, source, target, shape)
             if outcome is not Outcome.UNSUPPORTED:
                 return outcome
-        values = self._to_float32(raw, dtype)
+        values = self._reader.to_float32(raw, dtype)
         # The sum is non-finite if any value is; finite values may overflow it, hence the recheck.
         with np.errstate(over="ignore", invalid="ignore"):
             suspicious = not np.isfinite(values.sum())
@@ -147,14 +96,6 @@ class _Worker:
         self._ggml.quantise(kind, values.ctypes.data, target, job.rows, n_per_row)
         is_valid = self._ggml.is_valid(kind, target, packed.nbytes)
         return Outcome.DONE if is_valid else Outcome.OVERFLOW
-
-    def _to_float32(self, raw: npt.NDArray[np.uint8], dtype: str) -> npt.NDArray[np.float32]:
-        if dtype == "F32":
-            return raw.view(np.float32)
-        count = raw.nbytes // 2
-        values = self._scratch.get("float32", count * 4)
-        self._ggml.to_float32(dtype, raw.ctypes.data, values.ctypes.data, count)
-        return values.view(np.float32)
 
 
 def quantise_to_file(
@@ -174,7 +115,9 @@ def quantise_to_file(
         SourceError: a shard shrank while it was read. OSError: as the system reports it.
     """
     lock, stop = threading.Lock(), threading.Event()
-    jobs = _jobs(targets)
+    jobs = (
+        _Job(target, first, rows) for target in targets for first, rows in chunks(target.tensor)
+    )
     done: queue.SimpleQueue[_Job | BaseException | None] = queue.SimpleQueue()
 
     def work(worker: _Worker) -> None:
@@ -192,8 +135,7 @@ def quantise_to_file(
             done.put(None)
 
     with contextlib.ExitStack() as stack:
-        sources = {target.tensor.source.path for target in targets if target.tensor.source}
-        files = {source: stack.enter_context(SharedFile(source)) for source in sorted(sources)}
+        files = stack.enter_context(open_sources(target.tensor for target in targets))
         output = stack.enter_context(SharedFile(path, write=True))
         pool = [
             threading.Thread(target=work, args=(_Worker(files, output),), daemon=True)

@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import InvalidOptionError
-from . import chat, console, convert, generate, inspect
+from . import chat, console, convert, generate, inspect, verify
 
 INTERRUPTED = 130
 
@@ -33,6 +33,10 @@ app.command("convert", epilog="Example: `edge-llama convert weights/Llama-3.2-1B
 app.command("inspect", epilog="Example: `edge-llama inspect models/llama-3.2-1b-q4_k_m.gguf`")(
     inspect.inspect
 )
+app.command(
+    "verify",
+    epilog="Example: `edge-llama verify models/llama-q4_k_m.gguf --against weights/Llama-3.2-1B`",
+)(verify.verify)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from . import console
 
 if TYPE_CHECKING:
     from edge_llama_convert import Plan, Result
+    from edge_llama_convert.verify import Report
 
 
 def convert(
@@ -34,22 +35,49 @@ def convert(
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="By default one per core.")
     ] = None,
+    verify: Annotated[
+        str,
+        typer.Option(
+            "--verify",
+            help="Check the result against the checkpoint before it gets its name: quick (some "
+            "rows, the tokenizer), full (all rows, a forward pass), or off.",
+        ),
+    ] = "quick",
 ) -> None:
     """Turn a Hugging Face LLaMA checkpoint into a quantised GGUF, in one pass."""
     from edge_llama_convert import Recipe
     from edge_llama_convert import plan as make_plan
+    from edge_llama_convert.verify import require
 
+    from .verify import compare, show
+
+    if verify not in {"quick", "full", "off"}:
+        raise InvalidOptionError(f"unknown --verify {verify}", hint="Use quick, full or off.")
     known = [recipe.value for recipe in Recipe]
     if kind.lower() not in known:
         raise InvalidOptionError(f"unknown --type {kind}", hint=f"Use one of {', '.join(known)}.")
     work = make_plan(source, recipe=kind)
     target = output if output is not None else work.default_output
-    result = _with_progress(work, target, force=force, threads=threads)
+    reports: list[Report] = []
+
+    def check(path: Path) -> None:
+        reports.append(compare(work, path, verify))
+        require(reports[-1], target)
+
+    result = _with_progress(
+        work,
+        target,
+        force=force,
+        threads=threads,
+        check=check if verify != "off" else None,
+    )
     _show_result(result)
+    for report in reports:
+        show(report)
     console.write(f"{result.path}\n")
 
 
-def _with_progress(work: Plan, target: Path, *, force: bool, threads: int | None) -> Result:
+def _with_progress(work: Plan, target: Path, **settings: Any) -> Result:
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -77,7 +105,7 @@ def _with_progress(work: Plan, target: Path, *, force: bool, threads: int | None
         def advance(step: Step) -> None:
             bar.update(task, completed=step.done, total=step.total)
 
-        return run(work, target, force=force, threads=threads, progress=advance)
+        return run(work, target, progress=advance, **settings)
 
 
 def _show_result(result: Result) -> None:

@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 
 
 class NativeModel:
-    """``llama_model`` and its vocabulary.
+    """``llama_model`` and its vocabulary; with ``vocab_only`` there are no weights to compute with.
 
     Raises:
         ModelFileError: llama.cpp refuses the file. NativeLibraryError: llama.cpp is not usable.
     """
 
     def __init__(
-        self, path: Path, config: ModelConfig, progress: Callable[[float], bool] | None = None
+        self,
+        path: Path,
+        config: ModelConfig,
+        progress: Callable[[float], bool] | None = None,
+        *,
+        vocab_only: bool = False,
     ) -> None:
         lib = self._lib = llama()
         params = lib.llama_model_default_params()
@@ -34,6 +39,7 @@ class NativeModel:
         # llama.cpp's AMX kernels, built by GCC 12 (Debian 12), end the process with SIGILL: that
         # compiler drops the stores of the tile configuration before ldtilecfg reads them.
         params.use_extra_bufts = False
+        params.vocab_only = vocab_only
         if progress is not None:
             # Held by this frame until the load is over; llama.cpp does not call it later.
             callback = lib.llama_progress_callback(lambda done, _: progress(done))

@@ -1,0 +1,101 @@
+"""Rows of a tensor, read from wherever they lie, in the order the GGUF wants them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .fileio import SharedFile
+from .ggml import load_ggml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from .tensors import GGUFTensor
+
+    Bytes = npt.NDArray[np.uint8]
+
+#: Elements worked on at a time: 2 MiB as float32, which stays in the caches.
+CHUNK_ELEMENTS = 512 * 1024
+
+
+class Scratch:
+    """Reusable buffers of one thread; they grow to the largest chunk and stay."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Bytes] = {}
+
+    def get(self, name: str, nbytes: int) -> Bytes:
+        """Return the first ``nbytes`` of the buffer ``name``; its old content is lost."""
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.nbytes < nbytes:
+            buffer = self._buffers[name] = np.empty(nbytes, dtype=np.uint8)
+        return buffer[:nbytes]
+
+
+@contextlib.contextmanager
+def open_sources(tensors: Iterable[GGUFTensor]) -> Iterator[dict[Path, SharedFile]]:
+    """Open every file that holds a part of the tensors, for positioned reads by any thread."""
+    paths = sorted({tensor.source.path for tensor in tensors if tensor.source})
+    with contextlib.ExitStack() as stack:
+        yield {path: stack.enter_context(SharedFile(path)) for path in paths}
+
+
+def chunks(tensor: GGUFTensor) -> Iterator[tuple[int, int]]:
+    """Yield (first row, rows) of pieces that can be read on their own."""
+    step = max(1, CHUNK_ELEMENTS // tensor.n_per_row)
+    if tensor.permuted_heads:  # rows move within a head, so a chunk holds whole heads
+        head_rows = tensor.rows // tensor.permuted_heads
+        step = max(1, step // head_rows) * head_rows
+    for first in range(0, tensor.rows, step):
+        yield first, min(step, tensor.rows - first)
+
+
+def permute_rows(rows: Bytes, head_rows: int) -> Bytes:
+    """Reorder rows within each head from Hugging Face's rope layout to Meta's, which ggml uses.
+
+    ``rows`` is ``[n, bytes per row]`` of whole heads. transformers rotates element i with
+    i + d/2, ggml neighbours 2i and 2i + 1; so the two halves of each head are interleaved.
+    """
+    halves = rows.reshape(-1, 2, head_rows // 2, rows.shape[1])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
+
+
+class RowReader:
+    """Reads chunks of tensors; one per thread, because it reuses its buffers."""
+
+    def __init__(self, files: Mapping[Path, SharedFile]) -> None:
+        self._files = files
+        self.scratch = Scratch()
+
+    def read(self, tensor: GGUFTensor, first_row: int, rows: int) -> tuple[Bytes, str]:
+        """Return a chunk's bytes, contiguous, and their dtype; the next call overwrites them.
+
+        Raises:
+            SourceError: the file ended early.
+        """
+        if tensor.values is not None:
+            return tensor.values.view(np.uint8), "F32"
+        ref = tensor.source
+        assert ref is not None  # noqa: S101 - a tensor has either values or a source
+        row_bytes = ref.nbytes // tensor.rows
+        raw = self.scratch.get("raw", rows * row_bytes)
+        self._files[ref.path].read_into(raw.data, ref.offset + first_row * row_bytes)
+        if tensor.permuted_heads:
+            head_rows = tensor.rows // tensor.permuted_heads
+            raw = permute_rows(raw.reshape(rows, row_bytes), head_rows).reshape(-1)
+        return raw, ref.dtype
+
+    def to_float32(self, raw: Bytes, dtype: str) -> npt.NDArray[np.float32]:
+        """Return the bytes of a chunk as float32; the next call overwrites the result."""
+        if dtype == "F32":
+            return raw.view(np.float32)
+        count = raw.nbytes // 2
+        values = self.scratch.get("float32", count * 4)
+        load_ggml().to_float32(dtype, raw.ctypes.data, values.ctypes.data, count)
+        return values.view(np.float32)

@@ -1,0 +1,71 @@
+"""``edge-llama verify``: compare a GGUF with the checkpoint it was made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import console
+
+if TYPE_CHECKING:
+    from edge_llama_convert import Plan
+    from edge_llama_convert.verify import Report
+
+
+def verify(
+    model: Annotated[Path, typer.Argument(help="The GGUF file, or the name of one in models/.")],
+    against: Annotated[
+        Path, typer.Option("--against", help="The checkpoint's folder it was made from.")
+    ],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare only some rows, and no forward pass.")
+    ] = False,
+) -> None:
+    """Compare a converted model with its checkpoint: weights, tokenizer, and a forward pass."""
+    from edge_llama_convert import plan
+    from edge_llama_convert.verify import Level, require
+
+    from ..catalog import find_model
+    from ..gguf_file import inspect
+
+    path = find_model(str(model))
+    info = inspect(path)
+    work = plan(against, recipe=recipe_of(int(info.metadata.get("general.file_type", -1))))
+    report = compare(work, path, Level.QUICK if quick else Level.FULL)
+    show(report)
+    require(report, path)
+
+
+def recipe_of(file_type: int) -> str:
+    """Return the name of the recipe with this ``general.file_type``."""
+    from edge_llama_convert import Recipe
+
+    from ..errors import ModelFileError
+
+    for recipe in Recipe:
+        if recipe.file_type == file_type:
+            return recipe.value
+    raise ModelFileError(
+        f"file type {file_type} is none that edge-llama converts to",
+        hint="Only files of the types that `edge-llama convert --help` lists can be verified.",
+    )
+
+
+def compare(work: Plan, path: Path, level: str) -> Report:
+    """Compare the file with its checkpoint through llama.cpp's own reading of it."""
+    from edge_llama_convert.verify import Level
+    from edge_llama_convert.verify import verify as run
+
+    from ..reading import Reading
+
+    with Reading(path) as reading:
+        return run(work, path, Level(level), reading)
+
+
+def show(report: Report) -> None:
+    """Show every comparison on standard error."""
+    for check in report.checks:
+        state = ("note" if check.noteworthy else "ok") if check.passed else "FAILED"
+        console.note(f"{state}: {check.name}: {check.detail}")

@@ -1,0 +1,59 @@
+"""llama.cpp's plain reading of a model file: its tokens and its logits, nothing in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .config import ModelConfig
+from .native import NativeContext, NativeModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+
+
+class Reading:
+    """A model file as llama.cpp understands it; use as a context manager.
+
+    The vocabulary is loaded alone until logits are asked for, so that a tokenizer can be checked
+    without touching the weights.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._config = ModelConfig()
+        self._vocabulary = NativeModel(path, self._config, vocab_only=True)
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._vocabulary.close()
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return token ids, control tokens recognised, nothing added around the text."""
+        return self._vocabulary.tokenize(text, add_special=False, parse_special=True)
+
+    def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Return the logits of every position, float32 ``[len(tokens), n_vocab]``."""
+        model = NativeModel(self._path, self._config)
+        try:
+            count = len(tokens)
+            context = NativeContext(model, self._config, n_ctx=count, n_outputs=count)
+            try:
+                context.decode(tokens, 0, all_logits=True)
+                logits: npt.NDArray[np.float32] = context.logits(count).copy()
+                return logits
+            finally:
+                context.close()
+        finally:
+            model.close()
