@@ -47,9 +47,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    """Some rows of one source; ``first_row`` counts from the beginning of that source."""
+
     target: Target
+    source: int
     first_row: int
     rows: int
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name for the tensor, or GGUF's for a computed one."""
+        tensor = self.target.tensor
+        return tensor.sources[self.source].name if tensor.sources else tensor.name
 
 
 def _jobs(targets: Sequence[Target]) -> Iterator[_Job]:
@@ -59,8 +68,10 @@ def _jobs(targets: Sequence[Target]) -> Iterator[_Job]:
         if tensor.permuted_heads:  # rows move within a head, so a chunk holds whole heads
             head_rows = tensor.rows // tensor.permuted_heads
             step = max(1, step // head_rows) * head_rows
-        for first in range(0, tensor.rows, step):
-            yield _Job(target, first, min(step, tensor.rows - first))
+        count = tensor.rows_per_source
+        for source in range(max(1, len(tensor.sources))):
+            for first in range(0, count, step):
+                yield _Job(target, source, first, min(step, count - first))
 
 
 class _Scratch:
@@ -99,8 +110,8 @@ class _Worker:
             suspicious = not np.isfinite(values.sum())
         if suspicious and not np.isfinite(values).all():
             raise TensorError(
-                f"tensor {tensor.source.name if tensor.source else tensor.name}: "
-                f"NaN or Inf within rows {job.first_row} to {job.first_row + job.rows - 1}",
+                f"tensor {job.name}: NaN or Inf within rows {job.first_row} to "
+                f"{job.first_row + job.rows - 1}",
                 hint="The checkpoint is damaged or diverged in training; get another copy.",
             )
         nbytes = job.rows * kind.row_bytes(tensor.n_per_row)
@@ -113,7 +124,8 @@ class _Worker:
                 f"tensor {tensor.name}: values too large for type {kind.name}",
                 hint="Choose a type with a larger range: --type bf16 or --type f32.",
             )
-        offset = job.target.offset + job.first_row * kind.row_bytes(tensor.n_per_row)
+        row = job.source * tensor.rows_per_source + job.first_row
+        offset = job.target.offset + row * kind.row_bytes(tensor.n_per_row)
         self._output.write_at(packed.data, offset)
 
     def _load(self, job: _Job) -> npt.NDArray[np.float32]:
@@ -122,9 +134,8 @@ class _Worker:
         count = job.rows * tensor.n_per_row
         if tensor.values is not None:
             return tensor.values
-        ref = tensor.source
-        assert ref is not None  # noqa: S101 - a tensor has either values or a source
-        row_bytes = ref.nbytes // tensor.rows
+        ref = tensor.sources[job.source]
+        row_bytes = ref.nbytes // tensor.rows_per_source
         raw = self._scratch.get("raw", job.rows * row_bytes)
         self._files[ref.path].read_into(raw.data, ref.offset + job.first_row * row_bytes)
         if tensor.permuted_heads:
@@ -173,7 +184,7 @@ def quantise_to_file(
             done.put(None)
 
     with contextlib.ExitStack() as stack:
-        sources = {target.tensor.source.path for target in targets if target.tensor.source}
+        sources = {source.path for target in targets for source in target.tensor.sources}
         files = {source: stack.enter_context(SharedFile(source)) for source in sorted(sources)}
         output = stack.enter_context(SharedFile(path, write=True))
         pool = [
