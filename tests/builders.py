@@ -204,14 +204,23 @@ def tiny_tensors(config: Mapping[str, Any], seed: int = 0) -> dict[str, npt.NDAr
     if not config.get("tie_word_embeddings"):
         shapes["lm_head.weight"] = (vocab, width)
     for layer in range(config["num_hidden_layers"]):
+        experts = config.get("num_local_experts") or 0
+        for expert in range(experts):
+            prefix = f"model.layers.{layer}.block_sparse_moe.experts.{expert}."
+            shapes |= {f"{prefix}{name}.weight": (inner, width) for name in ("w1", "w3")}
+            shapes[f"{prefix}w2.weight"] = (width, inner)
+        mlp = {
+            "mlp.gate_proj": (inner, width),
+            "mlp.up_proj": (inner, width),
+            "mlp.down_proj": (width, inner),
+        }
+        gate = {"block_sparse_moe.gate": (experts, width)}
         for name, shape in {
             "self_attn.q_proj": (q_rows, width),
             "self_attn.k_proj": (kv_rows, width),
             "self_attn.v_proj": (kv_rows, width),
             "self_attn.o_proj": (width, q_rows),
-            "mlp.gate_proj": (inner, width),
-            "mlp.up_proj": (inner, width),
-            "mlp.down_proj": (width, inner),
+            **(gate if experts else mlp),
             "input_layernorm": (width,),
             "post_attention_layernorm": (width,),
         }.items():

@@ -132,7 +132,7 @@ def make_types(recipe: Recipe, **shape: int) -> dict[str, GGMLType]:
         for layer in range(params.n_layers)
         for kind in ("attn_v", "attn_output", "ffn_down", "ffn_up", "attn_norm")
     ]
-    tensors = [GGUFTensor(name, (width, width), None) for name in names]
+    tensors = [GGUFTensor(name, (width, width)) for name in names]
     return {tensor.name: choose_type(tensor, recipe, params, has_output=True) for tensor in tensors}
 
 

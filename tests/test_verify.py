@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import builders
+import families
 import gguf
 import numpy as np
 import pytest
@@ -155,6 +156,16 @@ def test_llama_cpp_computes_what_the_architecture_says(
     convert(work, tmp_path / "x.gguf")
     result = report(work, tmp_path / "x.gguf")
     assert result.passed, result
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_every_family_is_proven(tmp_path: Path, family: str) -> None:
+    work = plan(families.build(tmp_path, family, "even"), recipe="f32")
+    convert(work, tmp_path / "x.gguf")
+    result = report(work, tmp_path / "x.gguf")
+    assert result.passed, result
+    assert [check.name for check in result.checks] == ["weights", "tokenizer", "forward pass"]
 
 
 @pytest.mark.model

@@ -53,11 +53,15 @@ def _add_general(
     writer: gguf.GGUFWriter, checkpoint: Checkpoint, tensors: Sequence[GGUFTensor]
 ) -> None:
     total = sum(math.prod(tensor.shape) for tensor in tensors)
+    # Experts count once in the label, e.g. 8x7B; every other weight is shared by all of them.
+    stacks = [tensor.shape for tensor in tensors if tensor.name.endswith("_exps.weight")]
+    expert = sum(math.prod(shape[1:]) for shape in stacks)
+    shared = total - sum(math.prod(shape) for shape in stacks)
     metadata = gguf.Metadata.load(None, _absolute(checkpoint), None, total)
     if metadata.name is None:
         metadata.name = model_name(checkpoint)
     if metadata.size_label is None:
-        metadata.size_label = gguf.size_label(total, total, 0, 0)
+        metadata.size_label = gguf.size_label(total, shared, expert, stacks[0][0] if stacks else 0)
     writer.add_type(gguf.GGUFType.MODEL)
     metadata.set_gguf_meta_model(writer)
 
@@ -72,8 +76,12 @@ def _add_hyper_parameters(writer: gguf.GGUFWriter, params: LlamaParams) -> None:
     _add_rope_scaling(writer, params)
     writer.add_rope_freq_base(params.rope_theta)
     writer.add_layer_norm_rms_eps(params.rms_norm_eps)
-    writer.add_key_length(params.head_dim)
-    writer.add_value_length(params.head_dim)
+    if params.n_experts is not None and params.n_experts_used is not None:
+        writer.add_expert_count(params.n_experts)
+        writer.add_expert_used_count(params.n_experts_used)
+    if params.states_head_dim:
+        writer.add_key_length(params.head_dim)
+        writer.add_value_length(params.head_dim)
     writer.add_vocab_size(params.vocab_size)
     writer.add_rope_dimension_count(params.head_dim)
 

@@ -47,12 +47,17 @@ class OriginalWeights:
             result[i] = self._reader.to_float32(raw, dtype)
         return result
 
-    def product(self, name: str, x: Array) -> Array:
-        """Return ``x @ W.T``, computed chunk by chunk."""
+    def product(self, name: str, x: Array, expert: int | None = None) -> Array:
+        """Return ``x @ W.T``, computed chunk by chunk; W is one expert's part if one is named."""
         tensor = self._tensors[name]
-        result = np.empty((len(x), tensor.rows), dtype=np.float32)
+        begin, end = 0, tensor.rows
+        if expert is not None:
+            begin, end = (tensor.rows_per_source * i for i in (expert, expert + 1))
+        result = np.empty((len(x), end - begin), dtype=np.float32)
         for first, count in chunks(tensor):
+            if not begin <= first < end:
+                continue
             raw, dtype = self._reader.read(tensor, first, count)
             part = self._reader.to_float32(raw, dtype).reshape(count, tensor.n_per_row)
-            np.matmul(x, part.T, out=result[:, first : first + count])
+            np.matmul(x, part.T, out=result[:, first - begin : first - begin + count])
         return result

@@ -1,6 +1,7 @@
 """config.json of a LLaMA checkpoint -> frozen :class:`LlamaParams`; all faults in one error.
 
-Defaults are those of transformers' LlamaConfig, which a saved config.json may leave out.
+Defaults are those of transformers' LlamaConfig, MistralConfig and MixtralConfig, which a saved
+config.json may leave out.
 """
 
 from __future__ import annotations
@@ -15,15 +16,55 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
+SUPPORTED_ARCHITECTURES = (
+    "LlamaForCausalLM",
+    "LLaMAForCausalLM",  # as the first conversions of Llama 1 spelled it
+    "MistralForCausalLM",
+    "MixtralForCausalLM",
+)
 
 #: Rope types carried over; "dynamic" needs no key (it acts beyond the trained context only).
 _ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "llama3")
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Defaults:
+    """What transformers' configuration class assumes when a key is missing.
+
+    ``n_kv_heads`` None stands for as many as there are heads; ``states_head_dim`` tells whether
+    the class fills a missing head_dim in (GGUF then has key_length and value_length).
+    """
+
+    context_length: int = 2048
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    n_kv_heads: int | None = None
+    states_head_dim: bool = True
+    n_experts: int | None = None
+    n_experts_used: int | None = None
+
+
+_DEFAULTS = {
+    "llama": _Defaults(),
+    "mistral": _Defaults(context_length=131072, n_kv_heads=8),
+    "mixtral": _Defaults(
+        context_length=131072,
+        rms_norm_eps=1e-5,
+        rope_theta=1e6,
+        n_kv_heads=8,
+        states_head_dim=False,
+        n_experts=8,
+        n_experts_used=2,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class LlamaParams:
-    """Hyper-parameters of a LLaMA model. Sizes in elements, context in tokens."""
+    """Hyper-parameters of a LLaMA model. Sizes in elements, context in tokens.
+
+    ``n_experts`` and ``n_experts_used`` (per token) are None without a mixture of experts.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -31,6 +72,7 @@ class LlamaParams:
     n_heads: int
     n_kv_heads: int
     head_dim: int
+    states_head_dim: bool
     vocab_size: int
     context_length: int
     rms_norm_eps: float
@@ -40,6 +82,8 @@ class LlamaParams:
     tied_embeddings: bool
     attention_bias: bool
     mlp_bias: bool
+    n_experts: int | None
+    n_experts_used: int | None
 
     @property
     def n_gqa(self) -> int:
@@ -93,8 +137,11 @@ def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
     """
     _refuse_unsupported(config, path)
     read = _Reader(config)
+    defaults = _defaults(config)
     hidden_size, n_heads = read.integer("hidden_size"), read.integer("num_attention_heads")
-    n_kv_heads = read.integer("num_key_value_heads", n_heads)
+    # A missing key has the class's default, null means one per head.
+    absent = "num_key_value_heads" not in config and defaults.n_kv_heads
+    n_kv_heads = read.integer("num_key_value_heads", absent or n_heads)
     head_dim = read.integer("head_dim", max(1, hidden_size // n_heads))
     rope = _rope(config, read)
     params = LlamaParams(
@@ -104,16 +151,23 @@ def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
         head_dim=head_dim,
+        states_head_dim=config.get("head_dim") is not None or defaults.states_head_dim,
         vocab_size=read.integer("vocab_size"),
-        context_length=read.integer("max_position_embeddings", 2048),
-        rms_norm_eps=read.number("rms_norm_eps", 1e-6),
-        rope_theta=read.number("rope_theta", 10000.0, rope),
+        context_length=read.integer("max_position_embeddings", defaults.context_length),
+        rms_norm_eps=read.number("rms_norm_eps", defaults.rms_norm_eps),
+        rope_theta=read.number("rope_theta", defaults.rope_theta, rope),
         rope_type=str(rope.get("rope_type", "default")),
         rope=rope,
         tied_embeddings=read.flag("tie_word_embeddings"),
         attention_bias=read.flag("attention_bias"),
         mlp_bias=read.flag("mlp_bias"),
+        **_experts(read, defaults),
     )
+    if params.n_experts and (params.n_experts_used or 0) > params.n_experts:
+        read.faults.append(
+            f"num_experts_per_tok {params.n_experts_used} is more than "
+            f"num_local_experts {params.n_experts}"
+        )
     if n_heads % n_kv_heads:
         read.faults.append(
             f"num_attention_heads {n_heads} is no multiple of num_key_value_heads {n_kv_heads}"
@@ -137,13 +191,30 @@ def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
     return params
 
 
+def _defaults(config: Mapping[str, Any]) -> _Defaults:
+    """Return the defaults of the model type, which the architecture implies when it is missing."""
+    architecture = str(config["architectures"][0]).removesuffix("ForCausalLM").lower()
+    model_type = config.get("model_type")
+    return _DEFAULTS[model_type if model_type in _DEFAULTS else architecture]
+
+
+def _experts(read: _Reader, defaults: _Defaults) -> dict[str, int | None]:
+    if defaults.n_experts is None:
+        return {"n_experts": None, "n_experts_used": None}
+    return {
+        "n_experts": read.integer("num_local_experts", defaults.n_experts),
+        "n_experts_used": read.integer("num_experts_per_tok", defaults.n_experts_used),
+    }
+
+
 def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
     architectures = config.get("architectures") or []
     name = architectures[0] if isinstance(architectures, list) and architectures else None
     if name not in SUPPORTED_ARCHITECTURES:
         raise UnsupportedError(
-            f"{path}: architecture {name!r}; supported is {', '.join(SUPPORTED_ARCHITECTURES)}",
-            hint="Use a checkpoint of the LLaMA family.",
+            f"{path}: architecture {name!r}; supported are {', '.join(SUPPORTED_ARCHITECTURES)}",
+            hint="Use a checkpoint of the LLaMA family: Llama, CodeLlama, Mistral, Mixtral and "
+            "what was trained from them.",
         )
     activation = config.get("hidden_act", "silu")
     if activation != "silu":

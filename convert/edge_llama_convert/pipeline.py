@@ -16,7 +16,7 @@ from .process import peak_memory
 from .quantize import quantise_to_file
 from .recipe import Recipe, choose_type
 from .tensors import map_tensors
-from .vocab import read_bpe
+from .vocab import read_vocabulary
 from .writer import Layout, check_writable, lay_out, publish
 
 if TYPE_CHECKING:
@@ -104,8 +104,13 @@ class Result:
     peak_memory: int | None
 
 
-def plan(source: str | Path, *, recipe: Recipe | str = Recipe.Q4_K_M) -> Plan:
+def plan(
+    source: str | Path, *, recipe: Recipe | str = Recipe.Q4_K_M, pre: str | None = None
+) -> Plan:
     """Read the headers of the checkpoint folder ``source`` and plan its conversion.
+
+    ``pre`` is llama.cpp's name for the way a byte-level BPE tokenizer splits text, for the rare
+    tokenizer where it cannot be found out.
 
     Raises:
         ConvertError: the checkpoint is missing, damaged, contradictory or unsupported.
@@ -114,7 +119,7 @@ def plan(source: str | Path, *, recipe: Recipe | str = Recipe.Q4_K_M) -> Plan:
     checkpoint = Checkpoint.open(source)
     params = read_params(checkpoint.config, checkpoint.path / "config.json")
     tensors = map_tensors(checkpoint, params)
-    vocabulary = read_bpe(checkpoint, params.vocab_size)
+    vocabulary = read_vocabulary(checkpoint, params.vocab_size, pre=pre)
     has_output = any(tensor.name == "output.weight" for tensor in tensors)
     kinds = [choose_type(tensor, recipe, params, has_output=has_output) for tensor in tensors]
     writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)

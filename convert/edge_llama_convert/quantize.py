@@ -64,7 +64,7 @@ class _Worker:
         outcome = self._quantise(job, raw, dtype, packed)
         if outcome is Outcome.NOT_FINITE:
             raise TensorError(
-                f"tensor {tensor.source.name if tensor.source else tensor.name}: "
+                f"tensor {tensor.source_name(job.first_row)}: "
                 f"NaN or Inf within rows {job.first_row} to {job.first_row + job.rows - 1}",
                 hint="The checkpoint is damaged or diverged in training; get another copy.",
             )

@@ -73,6 +73,7 @@ class _Layer:
     index: int
     count: int
     n_gqa: int
+    n_experts: int
 
 
 def _always(_: _Layer) -> bool:
@@ -89,6 +90,10 @@ def _first_part(parts: int) -> Callable[[_Layer], bool]:
 
 def _grouped(layer: _Layer) -> bool:
     return layer.n_gqa >= 4
+
+
+def _eight_experts(layer: _Layer) -> bool:
+    return layer.n_experts == 8
 
 
 def _more_bits(layer: _Layer) -> bool:
@@ -112,9 +117,18 @@ class _Mixture:
 
 
 _T = GGMLType
+
+#: With eight experts the attention is a small part of the model, so llama.cpp gives it more bits.
+#: These come before the mixture's own rules.
+_EIGHT: Mapping[str, _Rules] = {
+    "attn_k": ((_eight_experts, _T.Q8_0),),
+    "attn_v": ((_eight_experts, _T.Q8_0),),
+}
+_EIGHT_Q5: _Rules = ((_eight_experts, _T.Q5_K),)
 _MORE_Q6: _Rules = ((_more_bits, _T.Q6_K),)
 _IQ4_RULES: Mapping[str, _Rules] = {
     "attn_v": ((_grouped, _T.Q5_K),),
+    "attn_output": _EIGHT_Q5,
     "ffn_down": ((_first_part(8), _T.Q5_K),),
 }
 
@@ -131,17 +145,17 @@ _MIXTURES: Mapping[Recipe, _Mixture] = {
         10,
         {
             "attn_v": ((_grouped, _T.Q4_K), (_always, _T.Q3_K)),
-            "attn_output": ((_always, _T.Q3_K),),
+            "attn_output": (*_EIGHT_Q5, (_always, _T.Q3_K)),
             "ffn_down": ((_always, _T.Q3_K),),
         },
     ),
-    Recipe.Q3_K_S: _Mixture(_T.Q3_K, 11),
+    Recipe.Q3_K_S: _Mixture(_T.Q3_K, 11, {"attn_output": _EIGHT_Q5}),
     Recipe.Q3_K_M: _Mixture(
         _T.Q3_K,
         12,
         {
             "attn_v": ((_first(2), _T.Q5_K), (_always, _T.Q4_K)),
-            "attn_output": ((_always, _T.Q4_K),),
+            "attn_output": (*_EIGHT_Q5, (_always, _T.Q4_K)),
             "ffn_down": ((_first_part(16), _T.Q5_K), (_always, _T.Q4_K)),
         },
     ),
@@ -150,16 +164,24 @@ _MIXTURES: Mapping[Recipe, _Mixture] = {
         13,
         {
             "attn_v": ((_always, _T.Q5_K),),
-            "attn_output": ((_always, _T.Q5_K),),
+            "attn_output": ((_eight_experts, _T.Q3_K), (_always, _T.Q5_K)),
             "ffn_down": ((_always, _T.Q5_K),),
         },
     ),
     Recipe.Q4_K_S: _Mixture(
         _T.Q4_K,
         14,
-        {"attn_v": ((_first(4), _T.Q5_K),), "ffn_down": ((_first_part(8), _T.Q5_K),)},
+        {
+            "attn_v": ((_first(4), _T.Q5_K),),
+            "attn_output": _EIGHT_Q5,
+            "ffn_down": ((_first_part(8), _T.Q5_K),),
+        },
     ),
-    Recipe.Q4_K_M: _Mixture(_T.Q4_K, 15, {"attn_v": _MORE_Q6, "ffn_down": _MORE_Q6}),
+    Recipe.Q4_K_M: _Mixture(
+        _T.Q4_K,
+        15,
+        {"attn_v": _MORE_Q6, "attn_output": _EIGHT_Q5, "ffn_down": _MORE_Q6},
+    ),
     Recipe.Q5_K_S: _Mixture(_T.Q5_K, 16),
     Recipe.Q5_K_M: _Mixture(_T.Q5_K, 17, {"attn_v": _MORE_Q6, "ffn_down": _MORE_Q6}),
     Recipe.Q6_K: _Mixture(_T.Q6_K, 18),
@@ -187,18 +209,18 @@ def choose_type(
     ``has_output`` tells whether the model has its own output matrix; without one the embedding
     doubles as the output and gets the output's type.
     """
-    if len(tensor.shape) < 2 or tensor.name.endswith("_norm.weight"):
+    kind = tensor.name.removesuffix(".weight").rpartition(".")[2].removesuffix("_exps")
+    if len(tensor.shape) < 2 or kind.endswith("_norm") or kind == "ffn_gate_inp":
         return GGMLType.F32
     mixture = _MIXTURES[recipe]
     if not mixture.base.is_quantised:
         return mixture.base
-    kind = tensor.name.removesuffix(".weight").rpartition(".")[2]
     n_per_row = tensor.shape[-1]
     if kind == "output" or (kind == "token_embd" and not has_output):
         chosen = _output_type(mixture.base, n_per_row)
     else:
-        layer = _Layer(tensor.layer, params.n_layers, params.n_gqa)
-        rules = mixture.rules.get(kind, ())
+        layer = _Layer(tensor.layer, params.n_layers, params.n_gqa, params.n_experts or 0)
+        rules = (*_EIGHT.get(kind, ()), *mixture.rules.get(kind, ()))
         chosen = next((kind for holds, kind in rules if holds(layer)), mixture.base)
         # 80 layers with grouped heads is llama.cpp's "70B": its small attn_v is worth more bits.
         is_70b = params.n_layers == 80 and params.n_gqa > 1

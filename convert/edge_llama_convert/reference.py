@@ -39,8 +39,11 @@ class Weights(Protocol):
         """Return some rows of a matrix, ``[len(indices), n_per_row]``."""
         ...
 
-    def product(self, name: str, x: Array) -> Array:
-        """Return ``x @ W.T`` for ``x`` of ``[n, n_per_row]``: ``[n, rows]``."""
+    def product(self, name: str, x: Array, expert: int | None = None) -> Array:
+        """Return ``x @ W.T`` for ``x`` of ``[n, n_per_row]``: ``[n, rows]``.
+
+        With ``expert``, W is that expert's part of a stacked tensor.
+        """
         ...
 
 
@@ -56,8 +59,7 @@ def forward(weights: Weights, params: LlamaParams, tokens: Sequence[int]) -> Arr
         normed = _rms_norm(x, weights.vector(f"{block}attn_norm.weight"), params.rms_norm_eps)
         x = x + _attention(weights, params, block, normed, rotation)
         normed = _rms_norm(x, weights.vector(f"{block}ffn_norm.weight"), params.rms_norm_eps)
-        gate, up = (_linear(weights, f"{block}ffn_{name}", normed) for name in ("gate", "up"))
-        x = x + _linear(weights, f"{block}ffn_down", _silu(gate) * up)
+        x = x + (_experts if params.n_experts else _mlp)(weights, params, block, normed)
     x = _rms_norm(x, weights.vector("output_norm.weight"), params.rms_norm_eps)
     output = "output.weight" if weights.has("output.weight") else "token_embd.weight"
     return weights.product(output, x)
@@ -67,6 +69,30 @@ def _linear(weights: Weights, name: str, x: Array) -> Array:
     result = weights.product(f"{name}.weight", x)
     if weights.has(f"{name}.bias"):
         result = result + weights.vector(f"{name}.bias")
+    return result
+
+
+def _mlp(weights: Weights, _: LlamaParams, block: str, x: Array) -> Array:
+    gate, up = (_linear(weights, f"{block}ffn_{name}", x) for name in ("gate", "up"))
+    return _linear(weights, f"{block}ffn_down", _silu(gate) * up)
+
+
+def _experts(weights: Weights, params: LlamaParams, block: str, x: Array) -> Array:
+    """Mixtral's feed-forward: each token goes to its best experts, weighted among them."""
+    scores = weights.product(f"{block}ffn_gate_inp.weight", x)
+    used = np.argsort(-scores, axis=1, kind="stable")[:, : params.n_experts_used]
+    chosen = np.take_along_axis(scores, used, axis=1)
+    share = np.exp(chosen - chosen.max(axis=1, keepdims=True))
+    share = share / share.sum(axis=1, keepdims=True)
+    result = np.zeros_like(x)
+    for expert in range(params.n_experts or 0):
+        token, place = np.nonzero(used == expert)
+        if len(token):
+            part = x[token]
+            gate = weights.product(f"{block}ffn_gate_exps.weight", part, expert)
+            up = weights.product(f"{block}ffn_up_exps.weight", part, expert)
+            down = weights.product(f"{block}ffn_down_exps.weight", _silu(gate) * up, expert)
+            result[token] += down * share[token, place][:, None]
     return result
 
 

@@ -41,19 +41,24 @@ class Scratch:
 @contextlib.contextmanager
 def open_sources(tensors: Iterable[GGUFTensor]) -> Iterator[dict[Path, SharedFile]]:
     """Open every file that holds a part of the tensors, for positioned reads by any thread."""
-    paths = sorted({tensor.source.path for tensor in tensors if tensor.source})
+    paths = sorted({source.path for tensor in tensors for source in tensor.sources})
     with contextlib.ExitStack() as stack:
         yield {path: stack.enter_context(SharedFile(path)) for path in paths}
 
 
 def chunks(tensor: GGUFTensor) -> Iterator[tuple[int, int]]:
-    """Yield (first row, rows) of pieces that can be read on their own."""
+    """Yield (first row, rows) of pieces that can be read on their own.
+
+    A piece lies within one source, so it never spans two experts.
+    """
     step = max(1, CHUNK_ELEMENTS // tensor.n_per_row)
     if tensor.permuted_heads:  # rows move within a head, so a chunk holds whole heads
         head_rows = tensor.rows // tensor.permuted_heads
         step = max(1, step // head_rows) * head_rows
-    for first in range(0, tensor.rows, step):
-        yield first, min(step, tensor.rows - first)
+    for begin in range(0, tensor.rows, tensor.rows_per_source):
+        end = begin + tensor.rows_per_source
+        for first in range(begin, end, step):
+            yield first, min(step, end - first)
 
 
 def permute_rows(rows: Bytes, head_rows: int) -> Bytes:
@@ -81,11 +86,11 @@ class RowReader:
         """
         if tensor.values is not None:
             return tensor.values.view(np.uint8), "F32"
-        ref = tensor.source
-        assert ref is not None  # noqa: S101 - a tensor has either values or a source
-        row_bytes = ref.nbytes // tensor.rows
+        index, row = divmod(first_row, tensor.rows_per_source)
+        ref = tensor.sources[index]
+        row_bytes = ref.nbytes // tensor.rows_per_source
         raw = self.scratch.get("raw", rows * row_bytes)
-        self._files[ref.path].read_into(raw.data, ref.offset + first_row * row_bytes)
+        self._files[ref.path].read_into(raw.data, ref.offset + row * row_bytes)
         if tensor.permuted_heads:
             head_rows = tensor.rows // tensor.permuted_heads
             raw = permute_rows(raw.reshape(rows, row_bytes), head_rows).reshape(-1)

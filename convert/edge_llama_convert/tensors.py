@@ -1,4 +1,4 @@
-"""Hugging Face's LLaMA tensors -> GGUF tensors: names, shapes, and the Q/K row permutation."""
+"""Hugging Face's LLaMA tensors -> GGUF tensors: names, shapes, experts, Q/K row permutation."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ class GGUFTensor:
     Attributes:
         name: GGUF name, e.g. ``blk.0.attn_q.weight``.
         shape: row-major; the last number is the row length (ggml writes it first).
-        source: where the values come from; None when they are computed (``values``).
+        sources: where the values come from, in order: one tensor, or one per expert; none when
+            they are computed (``values``).
         permuted_heads: when set, the rows are regrouped within each of that many heads.
         values: float32, only for tensors no checkpoint holds (rope frequencies).
     """
 
     name: str
     shape: tuple[int, ...]
-    source: TensorRef | None
+    sources: tuple[TensorRef, ...] = ()
     permuted_heads: int | None = None
     values: npt.NDArray[np.float32] | None = None
 
@@ -46,9 +47,18 @@ class GGUFTensor:
         return math.prod(self.shape) // self.n_per_row
 
     @property
+    def rows_per_source(self) -> int:
+        """Number of rows that each source holds."""
+        return self.rows // max(1, len(self.sources))
+
+    @property
     def n_per_row(self) -> int:
         """Elements per row."""
         return 1 if len(self.shape) == 1 and self.permuted_heads else self.shape[-1]
+
+    def source_name(self, row: int) -> str:
+        """Return the checkpoint's name of the tensor that ``row`` comes from."""
+        return self.sources[row // self.rows_per_source].name if self.sources else self.name
 
     @property
     def layer(self) -> int:
@@ -64,24 +74,40 @@ def layer_of(name: str) -> int:
 
 @dataclass(frozen=True)
 class _Expected:
+    """One Hugging Face tensor of ``shape``, and the tensor of the GGUF it becomes or joins."""
+
     name: str
     shape: tuple[int, ...]
     permuted_heads: int | None = None
 
 
+#: Mixtral's names within an expert -> GGUF's for all experts in one tensor.
+_EXPERT_LINEARS = {"w1": "ffn_gate_exps", "w2": "ffn_down_exps", "w3": "ffn_up_exps"}
+
+
 def _expected(params: LlamaParams, *, with_output: bool) -> dict[str, _Expected]:
-    """Map the Hugging Face name of every tensor the configuration calls for to its GGUF side."""
+    """Map the Hugging Face name of every tensor the configuration calls for to its GGUF side.
+
+    Experts are in their order, which is the order of a stacked tensor's sources.
+    """
     width, inner = params.hidden_size, params.intermediate_size
     q_rows, kv_rows = params.n_heads * params.head_dim, params.n_kv_heads * params.head_dim
-    linears = {  # module: (GGUF name, rows, columns, heads to permute, has a bias)
+    linears: dict[
+        str, tuple[str, int, int, int | None, bool]
+    ] = {  # module: (GGUF name, rows, columns, heads to permute, has a bias)
         "self_attn.q_proj": ("attn_q", q_rows, width, params.n_heads, params.attention_bias),
         "self_attn.k_proj": ("attn_k", kv_rows, width, params.n_kv_heads, params.attention_bias),
         "self_attn.v_proj": ("attn_v", kv_rows, width, None, params.attention_bias),
         "self_attn.o_proj": ("attn_output", width, q_rows, None, params.attention_bias),
-        "mlp.gate_proj": ("ffn_gate", inner, width, None, params.mlp_bias),
-        "mlp.up_proj": ("ffn_up", inner, width, None, params.mlp_bias),
-        "mlp.down_proj": ("ffn_down", width, inner, None, params.mlp_bias),
     }
+    if params.n_experts is None:
+        linears |= {
+            "mlp.gate_proj": ("ffn_gate", inner, width, None, params.mlp_bias),
+            "mlp.up_proj": ("ffn_up", inner, width, None, params.mlp_bias),
+            "mlp.down_proj": ("ffn_down", width, inner, None, params.mlp_bias),
+        }
+    else:
+        linears["block_sparse_moe.gate"] = ("ffn_gate_inp", params.n_experts, width, None, False)
     norms = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
     vocabulary = (params.vocab_size, width)
     tensors = {
@@ -98,6 +124,12 @@ def _expected(params: LlamaParams, *, with_output: bool) -> dict[str, _Expected]
             )
             if has_bias:
                 tensors[f"{hf}{module}.bias"] = _Expected(f"{gguf}{name}.bias", (rows,), heads)
+        for expert in range(params.n_experts or 0):
+            for module, name in _EXPERT_LINEARS.items():
+                shape = (width, inner) if module == "w2" else (inner, width)
+                tensors[f"{hf}block_sparse_moe.experts.{expert}.{module}.weight"] = _Expected(
+                    f"{gguf}{name}.weight", shape
+                )
         for module, name in norms.items():
             tensors[f"{hf}{module}.weight"] = _Expected(f"{gguf}{name}.weight", (width,))
     return tensors
@@ -120,14 +152,21 @@ def map_tensors(checkpoint: Checkpoint, params: LlamaParams) -> list[GGUFTensor]
             f"{checkpoint.path}: {'; '.join(faults)}",
             hint="config.json and the weights are not of the same model, or files are missing.",
         )
-    tensors = [
-        GGUFTensor(want.name, want.shape, found[name], want.permuted_heads)
-        for name, want in expected.items()
-    ]
+    sources: dict[str, list[TensorRef]] = {}
+    for name, want in expected.items():
+        sources.setdefault(want.name, []).append(found[name])
+    wanted = {want.name: want for want in expected.values()}
+    tensors = [_gguf_tensor(wanted[name], refs) for name, refs in sources.items()]
     factors = frequency_factors(params)
     if factors is not None:
-        tensors.append(GGUFTensor("rope_freqs.weight", factors.shape, None, values=factors))
+        tensors.append(GGUFTensor("rope_freqs.weight", factors.shape, values=factors))
     return sorted(tensors, key=lambda tensor: (tensor.layer, tensor.name))
+
+
+def _gguf_tensor(want: _Expected, refs: list[TensorRef]) -> GGUFTensor:
+    stacked = want.name.endswith("_exps.weight")
+    shape = (len(refs), *want.shape) if stacked else want.shape
+    return GGUFTensor(want.name, shape, tuple(refs), want.permuted_heads)
 
 
 def _compare(expected: dict[str, _Expected], found: dict[str, TensorRef]) -> list[str]:

@@ -32,6 +32,14 @@ def convert(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace the file if it exists.")
     ] = False,
+    pre: Annotated[
+        str | None,
+        typer.Option(
+            "--pre",
+            metavar="NAME",
+            help="llama.cpp's name for how a byte-level BPE splits text, if it is not found out.",
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="By default one per core.")
     ] = None,
@@ -56,7 +64,7 @@ def convert(
     known = [recipe.value for recipe in Recipe]
     if kind.lower() not in known:
         raise InvalidOptionError(f"unknown --type {kind}", hint=f"Use one of {', '.join(known)}.")
-    work = make_plan(source, recipe=kind)
+    work = make_plan(source, recipe=kind, pre=pre)
     target = output if output is not None else work.default_output
     reports: list[Report] = []
 

@@ -1,6 +1,6 @@
 """Tokenizer files -> a GGUF vocabulary."""
 
-from .bpe import read_bpe
+from .reader import read_vocabulary
 from .vocabulary import Vocabulary
 
-__all__ = ["Vocabulary", "read_bpe"]
+__all__ = ["Vocabulary", "read_vocabulary"]

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import gguf
 
-from ..errors import TokenizerError, UnsupportedError
+from ..errors import TokenizerError
+from .added import looks_special, user_defined
 from .pretokenizer import identify
+from .special import FETCH, bos_override, extra_ids, read_special, space_prefix
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -15,74 +17,34 @@ if TYPE_CHECKING:
 
     from ..checkpoint import Checkpoint
 
-_FETCH = "Download the tokenizer files of the same checkpoint again."
 
-#: convert_hf_to_gguf.py turns BOS off for this vocabulary size (Granite, SmolLM2).
-_SIZE_WITHOUT_BOS = 49152
+def read_bpe(
+    checkpoint: Checkpoint, tokenizer: Tokenizer, vocab_size: int, *, pre: str | None
+) -> Vocabulary:
+    """Turn ``tokenizer``, the content of tokenizer.json, into a vocabulary of ``vocab_size``.
 
-
-def read_bpe(checkpoint: Checkpoint, vocab_size: int) -> Vocabulary:
-    """Read the byte-level BPE tokenizer of ``checkpoint``.
-
-    ``vocab_size`` is the number of rows of the embedding; ids that the tokenizer leaves out are
-    filled with unused tokens.
+    ``pre`` is llama.cpp's name for the pre-tokenizer, None to find it out. Ids that the
+    tokenizer leaves out are filled with unused tokens.
 
     Raises:
-        TokenizerError: no tokenizer.json, a damaged one, or one larger than the embedding.
-        UnsupportedError: another kind of tokenizer, or an unknown pre-tokenizer.
+        TokenizerError: the file is damaged, or has ids beyond the embedding's rows.
+        UnsupportedError: an unknown pre-tokenizer.
     """
     path = checkpoint.path / "tokenizer.json"
-    if not path.is_file():
-        if (checkpoint.path / "tokenizer.model").is_file():
-            raise UnsupportedError(
-                f"{checkpoint.path}: only a SentencePiece tokenizer.model",
-                hint="Supported so far is tokenizer.json with byte-level BPE.",
-            )
-        raise TokenizerError(f"{path}: missing", hint=_FETCH)
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust library raises plain Exception
-        raise TokenizerError(f"{path}: {error}", hint=_FETCH) from error
-    _check_kind(checkpoint, tokenizer)
     tokens, types = _tokens(tokenizer, vocab_size, str(path))
+    special = read_special(checkpoint, vocab_size, merges=True)
+    if not special.merges:
+        raise TokenizerError(f"{path}: no merges", hint=FETCH)
     return Vocabulary(
         model="gpt2",
-        pre=identify(tokenizer, path),
+        pre=pre or identify(tokenizer, path),
         tokens=tokens,
         types=types,
-        special=_special(checkpoint, vocab_size),
-        add_bos=False if vocab_size == _SIZE_WITHOUT_BOS else None,
+        special=special,
+        add_bos=bos_override(vocab_size),
+        add_space_prefix=space_prefix(checkpoint),
+        extra_ids=extra_ids(checkpoint, special, tokens, types),
     )
-
-
-def _check_kind(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
-    path = checkpoint.path / "tokenizer.json"
-    kind = type(tokenizer.model).__name__
-    if kind != "BPE":
-        raise UnsupportedError(
-            f"{path}: a {kind} tokenizer; supported is byte-level BPE",
-            hint="This is no tokenizer of the LLaMA family.",
-        )
-    if tokenizer.model.byte_fallback:
-        raise UnsupportedError(
-            f"{path}: a SentencePiece-style BPE (byte_fallback); supported is byte-level BPE",
-            hint="Llama 1 and 2 tokenizers are not supported yet.",
-        )
-
-
-def _special(checkpoint: Checkpoint, vocab_size: int) -> gguf.SpecialVocab:
-    try:
-        special = gguf.SpecialVocab(checkpoint.path, load_merges=True, n_vocab=vocab_size)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise TokenizerError(
-            f"{checkpoint.path}: tokenizer.json or tokenizer_config.json is damaged ({error})",
-            hint=_FETCH,
-        ) from error
-    if not special.merges:
-        raise TokenizerError(f"{checkpoint.path / 'tokenizer.json'}: no merges", hint=_FETCH)
-    return special
 
 
 def _tokens(tokenizer: Tokenizer, vocab_size: int, path: str) -> tuple[list[str], list[int]]:
@@ -118,16 +80,6 @@ def _added_token(tokenizer: Tokenizer, text: str, token: AddedToken) -> tuple[st
     if not token.normalized:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         text = tokenizer.decode(ids, skip_special_tokens=False)
-    if token.special or _looks_special(text):
+    if token.special or looks_special(text):
         return text, gguf.TokenType.CONTROL
-    return text.replace("\u2581", " "), gguf.TokenType.USER_DEFINED
-
-
-def _looks_special(text: str) -> bool:
-    """Recognise control tokens that checkpoints forgot to mark (as convert_hf_to_gguf.py does)."""
-    return (
-        text in {"<pad>", "<mask>", "<2mass>", "[@BOS@]"}
-        or (text.startswith("<|") and text.endswith("|>"))
-        or (text.startswith("<\uff5c") and text.endswith("\uff5c>"))
-        or (text.startswith("<unused") and text.endswith(">"))
-    )
+    return user_defined(text), gguf.TokenType.USER_DEFINED

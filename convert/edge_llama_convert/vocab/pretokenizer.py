@@ -3,7 +3,7 @@
 llama.cpp has no generic pre-tokenizer: each known splitting is compiled in and named in
 ``tokenizer.ggml.pre``. The name is found as convert_hf_to_gguf.py finds it: encode a probe text
 full of digits, spaces, scripts and punctuation, hash the ids, look the hash up. A wrong guess
-would tokenise wrongly without any error, so an unknown hash is refused.
+would tokenise wrongly without any error, so what is not known exactly is refused.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedError
+from .splitting import recognise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,14 +73,44 @@ KNOWN = {
 }
 
 
+#: Every name llama.cpp knows (the comparisons with ``tokenizer_pre`` in llama-vocab.cpp).
+_NAMES = (
+    "a.x-4.0 afmoe bailingmoe bailingmoe2 bloom chameleon chatglm-bpe codeshell cohere2moe "
+    "command-r dbrx deepseek-coder deepseek-llm deepseek-r1-qwen deepseek-v3 default exaone "
+    "exaone-moe exaone4 f2llmv2 falcon falcon-h1 falcon3 gemma4 gigachat glm4 glm5 gpt-2 "
+    "gpt-4o gpt3-finnish granite-docling granite-embed-multi-311m granite-embed-multi-97m "
+    "grok-2 hunyuan hunyuan-dense hy_v4 jais jais-2 jina-de jina-es jina-v1-en jina-v2-code "
+    "jina-v2-de jina-v2-es jina-v5-nano joyai-llm kanana2 kimi-k2 kormo laguna lfm2 llada-moe "
+    "llama-bpe llama-v3 llama3 llama4 megrez mellum mellum2 midm-2.0 minerva-7b minicpm5 "
+    "minimax-m2 modern-bert mpt olmo phi-2 pixtral poro-chat qwen2 qwen35 refact roberta-bpe "
+    "sarvam-moe seed-coder smaug-bpe smollm solar-open spark2_5 stablelm2 starcoder superbpe "
+    "talkie tekken tiny_aya trillion ufakzeka viking whitespace youtu "
+)
+NAMES = frozenset(_NAMES.split())
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that llama.cpp would not load; UnsupportedError lists the known ones."""
+    if name not in NAMES:
+        raise UnsupportedError(
+            f"unknown pre-tokenizer {name!r}", hint=f"llama.cpp knows {', '.join(sorted(NAMES))}."
+        )
+
+
 def identify(tokenizer: Tokenizer, path: Path) -> str:
-    """Return llama.cpp's name for the pre-tokenizer; UnsupportedError when it has none."""
+    """Return llama.cpp's name for the pre-tokenizer.
+
+    By the probe's hash, else by the splitting that tokenizer.json spells out.
+
+    Raises:
+        UnsupportedError: neither is known.
+    """
     digest = sha256(str(tokenizer.encode(PROBE).ids).encode()).hexdigest()
-    try:
-        return KNOWN[digest]
-    except KeyError:
+    name = KNOWN.get(digest) or recognise(tokenizer)
+    if name is None:
         raise UnsupportedError(
             f"{path}: unknown pre-tokenizer (probe hash {digest})",
-            hint="llama.cpp may not know how this tokenizer splits text; please report the hash "
-            "together with the model's name.",
-        ) from None
+            hint="llama.cpp may not know how this tokenizer splits text. If you know that it does, "
+            "name it with --pre NAME; otherwise report the hash with the model's name.",
+        )
+    return name

@@ -33,6 +33,12 @@ PROBES = (
 
 def original_tokenizer(source: Path) -> Callable[[str], list[int]]:
     """Return the tokenizer of the checkpoint folder: text -> ids, nothing added around it."""
+    model = source / "tokenizer.model"
+    if model.is_file():
+        from sentencepiece import SentencePieceProcessor
+
+        processor = SentencePieceProcessor(model_file=str(model))
+        return lambda text: list(processor.encode(text))
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
