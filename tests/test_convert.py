@@ -19,7 +19,7 @@ import pytest
 from edge_llama_convert import ConvertError, OutputError, Progress, Recipe, convert, plan
 from edge_llama_convert.ggml import GGMLType
 from edge_llama_convert.params import read_params
-from edge_llama_convert.recipe import choose_type
+from edge_llama_convert.recipe import choose_types
 from edge_llama_convert.tensors import GGUFTensor
 
 # sha256 of what llama.cpp's two steps (convert_hf_to_gguf.py --outtype bf16, then llama-quantize,
@@ -132,8 +132,9 @@ def make_types(recipe: Recipe, **shape: int) -> dict[str, GGMLType]:
         for layer in range(params.n_layers)
         for kind in ("attn_v", "attn_output", "ffn_down", "ffn_up", "attn_norm")
     ]
-    tensors = [GGUFTensor(name, (width, width)) for name in names]
-    return {tensor.name: choose_type(tensor, recipe, params, has_output=True) for tensor in tensors}
+    tensors = [GGUFTensor(name, (width, width)) for name in ["output.weight", *names]]
+    kinds = choose_types(tensors, recipe, params)
+    return {tensor.name: kind for tensor, kind in zip(tensors, kinds, strict=True)}
 
 
 def test_q4_k_m_gives_more_bits_to_the_layers_llama_cpp_names() -> None:

@@ -19,6 +19,7 @@ from .errors import (
     UnsupportedError,
     VerificationError,
 )
+from .overrides import TypeOverrides
 from .pipeline import Plan, Progress, Result, TypeTotal, convert, plan
 from .recipe import Recipe
 
@@ -34,6 +35,7 @@ __all__ = [
     "SourceError",
     "TensorError",
     "TokenizerError",
+    "TypeOverrides",
     "TypeTotal",
     "UnsupportedError",
     "VerificationError",

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import gguf
 
+from .errors import ConvertError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .checkpoint import Checkpoint
     from .params import LlamaParams
@@ -47,6 +49,44 @@ def model_name(checkpoint: Checkpoint) -> str:
 
 def _absolute(checkpoint: Checkpoint) -> Path:
     return Path(os.path.abspath(checkpoint.path))  # noqa: PTH100 - resolve() would follow links
+
+
+def set_metadata(writer: gguf.GGUFWriter, values: Mapping[str, str]) -> None:
+    """Set keys to values given as text; a new key must be ``general.*`` and becomes a string.
+
+    Raises:
+        ConvertError: an unknown key, an array, or a text that is no value of the key's type.
+    """
+    (keys,) = writer.kv_data
+    for key, text in values.items():
+        kind = keys[key].type if key in keys else gguf.GGUFValueType.STRING
+        if key not in keys and not key.startswith("general."):
+            raise ConvertError(
+                f"--metadata {key}: there is no such key",
+                hint="Change a key that `edge-llama inspect --json` shows, or add general.* ones.",
+            )
+        try:
+            keys[key] = gguf.GGUFValue(_parse_value(text, kind), kind)
+        except (ValueError, KeyError):
+            raise ConvertError(
+                f"--metadata {key}: {text!r} is no value of type {kind.name}",
+                hint="Numbers are written plainly, booleans as true or false; arrays stay.",
+            ) from None
+
+
+def _parse_value(text: str, kind: gguf.GGUFValueType) -> str | int | float | bool:
+    if kind == gguf.GGUFValueType.STRING:
+        return text
+    if kind == gguf.GGUFValueType.BOOL:
+        return {"true": True, "false": False}[text.lower()]
+    if kind in {gguf.GGUFValueType.FLOAT32, gguf.GGUFValueType.FLOAT64}:
+        return float(text)
+    if kind == gguf.GGUFValueType.ARRAY:
+        raise ValueError(text)
+    number = int(text)
+    if kind.name.startswith("U") and number < 0:
+        raise ValueError(text)
+    return number
 
 
 def _add_general(

@@ -5,24 +5,26 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .checkpoint import Checkpoint
-from .metadata import build_metadata, model_name
+from .errors import TensorError
+from .metadata import build_metadata, model_name, set_metadata
 from .params import LlamaParams, read_params
 from .process import peak_memory
-from .quantize import quantise_to_file
-from .recipe import Recipe, choose_type
+from .quantize import Target, quantise_to_file
+from .recipe import Recipe, choose_types
 from .tensors import map_tensors
 from .vocab import read_vocabulary
 from .writer import Layout, check_writable, lay_out, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .ggml import GGMLType
+    from .overrides import TypeOverrides
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,34 @@ class Plan:
         return [TypeTotal(kind, count[kind], size) for kind, size in nbytes.most_common()]
 
     @property
+    def bits_per_weight(self) -> float:
+        """Size of the file in bits, per weight."""
+        return self.nbytes * 8 / self.n_parameters
+
+    def kv_cache_bytes(self, n_ctx: int) -> int:
+        """Return the size of a KV cache in f16 for ``n_ctx`` tokens, in bytes."""
+        params = self.params
+        return 2 * params.n_layers * n_ctx * params.n_kv_heads * params.head_dim * 2
+
+    def placed_as(self, places: Mapping[str, tuple[GGMLType, int]]) -> Plan:
+        """Return this plan for a file that exists, whose types and offsets are its own.
+
+        ``places`` maps a tensor's name to its type and its offset from the file's beginning.
+
+        Raises:
+            TensorError: the file lacks some of the tensors.
+        """
+        targets = self.layout.targets
+        missing = [target.tensor.name for target in targets if target.tensor.name not in places]
+        if missing:
+            raise TensorError(
+                f"the file lacks {len(missing)} tensors: {', '.join(missing[:8])}",
+                hint="It was made from another checkpoint, or not by edge-llama.",
+            )
+        moved = tuple(Target(each.tensor, *places[each.tensor.name]) for each in targets)
+        return replace(self, layout=Layout(self.layout.header, moved))
+
+    @property
     def default_output(self) -> Path:
         """``models/<name>-<type>.gguf``, relative to the current folder."""
         return Path("models") / f"{self.name}-{self.recipe.value}.gguf"
@@ -105,12 +135,18 @@ class Result:
 
 
 def plan(
-    source: str | Path, *, recipe: Recipe | str = Recipe.Q4_K_M, pre: str | None = None
+    source: str | Path,
+    *,
+    recipe: Recipe | str = Recipe.Q4_K_M,
+    pre: str | None = None,
+    overrides: TypeOverrides | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> Plan:
     """Read the headers of the checkpoint folder ``source`` and plan its conversion.
 
     ``pre`` is llama.cpp's name for the way a byte-level BPE tokenizer splits text, for the rare
-    tokenizer where it cannot be found out.
+    tokenizer where it cannot be found out. ``overrides`` are types that the caller chooses
+    instead of the recipe's. ``metadata`` sets keys of the GGUF; one that is there keeps its type.
 
     Raises:
         ConvertError: the checkpoint is missing, damaged, contradictory or unsupported.
@@ -120,9 +156,9 @@ def plan(
     params = read_params(checkpoint.config, checkpoint.path / "config.json")
     tensors = map_tensors(checkpoint, params)
     vocabulary = read_vocabulary(checkpoint, params.vocab_size, pre=pre)
-    has_output = any(tensor.name == "output.weight" for tensor in tensors)
-    kinds = [choose_type(tensor, recipe, params, has_output=has_output) for tensor in tensors]
+    kinds = choose_types(tensors, recipe, params, overrides)
     writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)
+    set_metadata(writer, metadata or {})
     layout = lay_out(writer, tensors, kinds)
     return Plan(checkpoint.path, model_name(checkpoint), recipe, params, layout)
 

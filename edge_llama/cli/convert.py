@@ -11,6 +11,10 @@ from ..errors import InvalidOptionError
 from . import console
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.table import Table
+
     from edge_llama_convert import Plan, Result
     from edge_llama_convert.verify import Report
 
@@ -40,6 +44,33 @@ def convert(
             help="llama.cpp's name for how a byte-level BPE splits text, if it is not found out.",
         ),
     ] = None,
+    output_type: Annotated[
+        str | None, typer.Option("--output-type", metavar="TYPE", help="Type of the output matrix.")
+    ] = None,
+    embedding_type: Annotated[
+        str | None,
+        typer.Option("--embedding-type", metavar="TYPE", help="Type of the token embedding."),
+    ] = None,
+    tensor_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tensor-type",
+            metavar="REGEX=TYPE",
+            help="Type of the tensors whose GGUF name matches; may be given several times.",
+        ),
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metadata", metavar="KEY=VALUE", help="Set a metadata key, e.g. general.name=Tom."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be written, and write nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan or the result as a JSON object.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="By default one per core.")
     ] = None,
@@ -53,7 +84,7 @@ def convert(
     ] = "quick",
 ) -> None:
     """Turn a Hugging Face LLaMA checkpoint into a quantised GGUF, in one pass."""
-    from edge_llama_convert import Recipe
+    from edge_llama_convert import Recipe, TypeOverrides
     from edge_llama_convert import plan as make_plan
     from edge_llama_convert.verify import require
 
@@ -64,8 +95,17 @@ def convert(
     known = [recipe.value for recipe in Recipe]
     if kind.lower() not in known:
         raise InvalidOptionError(f"unknown --type {kind}", hint=f"Use one of {', '.join(known)}.")
-    work = make_plan(source, recipe=kind, pre=pre)
+    work = make_plan(
+        source,
+        recipe=kind,
+        pre=pre,
+        overrides=TypeOverrides.parse(output_type, embedding_type, tensor_type or ()),
+        metadata=_key_values(metadata or ()),
+    )
     target = output if output is not None else work.default_output
+    if dry_run:
+        _show_plan(work, target, as_json=as_json)
+        return
     reports: list[Report] = []
 
     def check(path: Path) -> None:
@@ -79,10 +119,25 @@ def convert(
         threads=threads,
         check=check if verify != "off" else None,
     )
-    _show_result(result)
+    if as_json:
+        console.write_json({**describe(work, result.path), "seconds": round(result.seconds, 3)})
+        return
+    console.show(_table(work))
+    peak = f", peak memory {result.peak_memory / 1e6:,.0f} MB" if result.peak_memory else ""
+    console.show(f"{_size(work)}, {result.seconds:.1f} s{peak}")
     for report in reports:
         show(report)
     console.write(f"{result.path}\n")
+
+
+def _key_values(texts: Iterable[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for key, separator, _ in pairs:
+        if not key or not separator:
+            raise InvalidOptionError(
+                f"--metadata {key!r} has no value", hint="Write it as --metadata key=value."
+            )
+    return {key: value for key, _, value in pairs}
 
 
 def _with_progress(work: Plan, target: Path, **settings: Any) -> Result:
@@ -116,18 +171,50 @@ def _with_progress(work: Plan, target: Path, **settings: Any) -> Result:
         return run(work, target, progress=advance, **settings)
 
 
-def _show_result(result: Result) -> None:
+#: Context for which a plan says how much memory the model will take, in tokens.
+_PLANNED_CONTEXT = 4096
+
+
+def describe(work: Plan, path: Path) -> dict[str, Any]:
+    """Return a plan as plain values, for machines."""
+    return {
+        "path": str(path),
+        "name": work.name,
+        "type": work.recipe.value,
+        "parameters": work.n_parameters,
+        "bytes": work.nbytes,
+        "bits_per_weight": round(work.bits_per_weight, 3),
+        "kv_cache_bytes_f16": work.kv_cache_bytes(_PLANNED_CONTEXT),
+        "kv_cache_context": _PLANNED_CONTEXT,
+        "tensors": {
+            total.kind.name: {"count": total.tensors, "bytes": total.nbytes}
+            for total in work.totals
+        },
+    }
+
+
+def _show_plan(work: Plan, path: Path, *, as_json: bool) -> None:
+    if as_json:
+        console.write_json(describe(work, path))
+        return
+    console.stdout.print(_table(work))
+    cache = work.kv_cache_bytes(_PLANNED_CONTEXT)
+    console.write(
+        f"{path}: {_size(work)}; running it takes about {(work.nbytes + cache) / 1e6:,.0f} MB with "
+        f"a context of {_PLANNED_CONTEXT} tokens, {cache / 1e6:,.0f} MB of it for the KV cache\n"
+    )
+
+
+def _table(work: Plan) -> Table:
     from rich.table import Table
 
-    work = result.plan
-    table = Table(title=f"{work.name}: {work.n_parameters / 1e6:,.1f}M parameters")
+    table = Table(title=f"{work.name}: {work.n_parameters / 1e6:,.1f}M parameters", min_width=40)
     for column in ("type", "tensors", "MB"):
         table.add_column(column, justify="left" if column == "type" else "right")
     for total in work.totals:
         table.add_row(total.kind.name, str(total.tensors), f"{total.nbytes / 1e6:,.1f}")
-    bits = work.nbytes * 8 / work.n_parameters
-    summary = f"{work.nbytes / 1e6:,.1f} MB, {bits:.2f} bits per weight, {result.seconds:.1f} s" + (
-        f", peak memory {result.peak_memory / 1e6:,.0f} MB" if result.peak_memory else ""
-    )
-    console.show(table)
-    console.show(summary)
+    return table
+
+
+def _size(work: Plan) -> str:
+    return f"{work.nbytes / 1e6:,.1f} MB, {work.bits_per_weight:.2f} bits per weight"

@@ -25,6 +25,7 @@ def verify(
 ) -> None:
     """Compare a converted model with its checkpoint: weights, tokenizer, and a forward pass."""
     from edge_llama_convert import plan
+    from edge_llama_convert.overrides import parse_type
     from edge_llama_convert.verify import Level, require
 
     from ..catalog import find_model
@@ -32,25 +33,12 @@ def verify(
 
     path = find_model(str(model))
     info = inspect(path)
-    work = plan(against, recipe=recipe_of(int(info.metadata.get("general.file_type", -1))))
+    work = plan(against).placed_as(
+        {tensor.name: (parse_type(tensor.type), tensor.offset) for tensor in info.tensors}
+    )
     report = compare(work, path, Level.QUICK if quick else Level.FULL)
     show(report)
     require(report, path)
-
-
-def recipe_of(file_type: int) -> str:
-    """Return the name of the recipe with this ``general.file_type``."""
-    from edge_llama_convert import Recipe
-
-    from ..errors import ModelFileError
-
-    for recipe in Recipe:
-        if recipe.file_type == file_type:
-            return recipe.value
-    raise ModelFileError(
-        f"file type {file_type} is none that edge-llama converts to",
-        hint="Only files of the types that `edge-llama convert --help` lists can be verified.",
-    )
 
 
 def compare(work: Plan, path: Path, level: str) -> Report:
