@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from edge_llama_convert import ConvertError, OutputError, Progress, Recipe, convert, plan
+from edge_llama_convert.choose import choose_types
 from edge_llama_convert.ggml import GGMLType
 from edge_llama_convert.params import read_params
-from edge_llama_convert.recipe import choose_types
 from edge_llama_convert.tensors import GGUFTensor
 
 # sha256 of what llama.cpp's two steps (convert_hf_to_gguf.py --outtype bf16, then llama-quantize,

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .checkpoint import Checkpoint
+from .choose import choose_types
 from .errors import TensorError
 from .metadata import build_metadata, model_name, set_metadata
 from .params import LlamaParams, read_params
 from .process import peak_memory
 from .quantize import Target, quantise_to_file
-from .recipe import Recipe, choose_types
+from .recipe import Recipe
 from .tensors import map_tensors
 from .vocab import read_vocabulary
 from .writer import Layout, check_writable, lay_out, publish
