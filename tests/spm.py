@@ -20,11 +20,15 @@ CORPUS = [
     "def add(left, right):\n    return left + right\n\n    if left > right:\n        print(left)",
     "In 1969 the first people walked on the Moon, 384400 km away, and came back in 8 days.",
     "Das Wetter ist heute sch\u00f6n, aber morgen soll es regnen, sagte der alte M\u00fcller.",
-    "L'\u00e9t\u00e9 dernier, "
-    "nous sommes all\u00e9s \u00e0 la mer et nous avons mang\u00e9 des glaces.",
-    "\u041f\u0440\u0438\u0432\u0435\u0442, \u043c\u0438\u0440! "
-    "\u041a\u0430\u043a \u0434\u0435\u043b\u0430 "
-    "\u0443 \u0442\u0435\u0431\u044f \u0441\u0435\u0433\u043e\u0434\u043d\u044f?",
+    (
+        "L'\u00e9t\u00e9 dernier, "
+        "nous sommes all\u00e9s \u00e0 la mer et nous avons mang\u00e9 des glaces."
+    ),
+    (
+        "\u041f\u0440\u0438\u0432\u0435\u0442, \u043c\u0438\u0440! "
+        "\u041a\u0430\u043a \u0434\u0435\u043b\u0430 "
+        "\u0443 \u0442\u0435\u0431\u044f \u0441\u0435\u0433\u043e\u0434\u043d\u044f?"
+    ),
     "What is the answer? The answer is that there is no answer, said the other one there.",
 ]
 
