@@ -119,7 +119,7 @@ FAMILIES = {
                     str(N_PIECES + 3): {"content": "\u2581two\u2581words", "special": False},
                 },
             },
-            "generation_config.json": {"eos_token_id": 2, "temperature": 0.6, "top_p": 0.9},
+            "generation_config.json": {"eos_token_id": 2, "repetition_penalty": 1.1, "top_p": 0.9},
         },
     ),
     "mistral": Family(

@@ -119,3 +119,50 @@ def test_llama3_factors_follow_the_published_formula() -> None:
 
 def test_other_rope_types_have_no_factors() -> None:
     assert frequency_factors(params()) is None
+
+
+def family(architecture: str, **changes: Any) -> LlamaParams:
+    absent = ("head_dim", "max_position_embeddings", "rms_norm_eps", "rope_parameters")
+    dropped = dict.fromkeys((*absent, "num_key_value_heads", "model_type"), "drop")
+    shape = {"num_attention_heads": 8, "hidden_size": 512}
+    return params(architectures=[architecture], **{**dropped, **shape, **changes})
+
+
+def test_mistral_s_defaults() -> None:
+    read = family("MistralForCausalLM", sliding_window=4096)
+    assert (read.context_length, read.rms_norm_eps, read.rope_theta) == (131072, 1e-6, 1e4)
+    assert (read.n_kv_heads, read.head_dim, read.states_head_dim) == (8, 64, True)
+    assert read.n_experts is None
+
+
+def test_mixtral_s_defaults() -> None:
+    read = family("MixtralForCausalLM", head_dim=None)
+    assert (read.context_length, read.rms_norm_eps, read.rope_theta) == (131072, 1e-5, 1e6)
+    assert (read.n_experts, read.n_experts_used) == (8, 2)
+    assert (read.head_dim, read.states_head_dim) == (64, False)
+    assert family("MixtralForCausalLM", head_dim=32).states_head_dim
+
+
+def test_null_is_not_missing_for_kv_heads() -> None:
+    assert family("MistralForCausalLM", num_attention_heads=16).n_kv_heads == 8
+    assert family("MistralForCausalLM", num_attention_heads=16, num_key_value_heads=None) == (
+        family("MistralForCausalLM", num_attention_heads=16, num_key_value_heads=16)
+    )
+
+
+def test_the_model_type_decides_the_defaults() -> None:
+    # A fine-tune's configuration may name another class than the one it is of.
+    assert family("LlamaForCausalLM", model_type="mistral").context_length == 131072
+    assert family("LLaMAForCausalLM", model_type="unknown").context_length == 2048
+
+
+def test_more_experts_per_token_than_experts() -> None:
+    with pytest.raises(ParamsError, match="num_experts_per_tok 9 is more than"):
+        family("MixtralForCausalLM", num_experts_per_tok=9)
+
+
+def test_counts_beyond_llama_cpp_s_limits() -> None:
+    with pytest.raises(ParamsError, match="num_hidden_layers = 2000000000, llama"):
+        params(num_hidden_layers=2_000_000_000)
+    with pytest.raises(ParamsError, match="num_local_experts = 99999"):
+        family("MixtralForCausalLM", num_local_experts=99999)

@@ -102,6 +102,9 @@ def _add_general(
         metadata.name = model_name(checkpoint)
     if metadata.size_label is None:
         metadata.size_label = gguf.size_label(total, shared, expert, stacks[0][0] if stacks else 0)
+    if metadata.sampling_penalty_repeat is None:  # gguf 0.19 knows another name for it only
+        generation = checkpoint.optional_json("generation_config.json")
+        metadata.sampling_penalty_repeat = generation.get("repetition_penalty")
     writer.add_type(gguf.GGUFType.MODEL)
     metadata.set_gguf_meta_model(writer)
 

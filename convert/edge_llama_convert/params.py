@@ -23,6 +23,9 @@ SUPPORTED_ARCHITECTURES = (
     "MixtralForCausalLM",
 )
 
+#: llama.cpp's limits (llama-hparams.h); a damaged count must not fill the memory with names.
+MAX_LAYERS, MAX_EXPERTS = 512, 1024
+
 #: Rope types carried over; "dynamic" needs no key (it acts beyond the trained context only).
 _ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "llama3")
 
@@ -163,6 +166,12 @@ def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
         mlp_bias=read.flag("mlp_bias"),
         **_experts(read, defaults),
     )
+    for key, count, most in (
+        ("num_hidden_layers", params.n_layers, MAX_LAYERS),
+        ("num_local_experts", params.n_experts or 0, MAX_EXPERTS),
+    ):
+        if count > most:
+            read.faults.append(f"{key} = {count}, llama.cpp's limit is {most}")
     if params.n_experts and (params.n_experts_used or 0) > params.n_experts:
         read.faults.append(
             f"num_experts_per_tok {params.n_experts_used} is more than "
@@ -194,7 +203,7 @@ def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
 def _defaults(config: Mapping[str, Any]) -> _Defaults:
     """Return the defaults of the model type, which the architecture implies when it is missing."""
     architecture = str(config["architectures"][0]).removesuffix("ForCausalLM").lower()
-    model_type = config.get("model_type")
+    model_type = str(config.get("model_type"))
     return _DEFAULTS[model_type if model_type in _DEFAULTS else architecture]
 
 

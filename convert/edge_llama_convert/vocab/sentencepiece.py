@@ -36,6 +36,7 @@ class _Table:
 
     def set(self, number: int, text: str, score: float, kind: gguf.TokenType) -> None:
         """Fill one row. Added tokens beyond the embedding cannot be used and are left out."""
+        text.encode()  # a lone surrogate from a JSON file cannot be written
         if number < len(self.tokens):
             self.tokens[number], self.scores[number], self.types[number] = text, score, kind
 

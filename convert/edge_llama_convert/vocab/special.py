@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gguf
 
 from ..errors import TokenizerError
+from .templates import named_templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ def read_special(checkpoint: Checkpoint, vocab_size: int, *, merges: bool) -> gg
         tokenizer = checkpoint.optional_json("tokenizer.json")
         config = checkpoint.optional_json("tokenizer_config.json")
         _apply_post_processor(special, tokenizer, config, vocab_size)
+        named_templates(special.chat_template)  # only to find damage here
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise TokenizerError(
             f"{checkpoint.path}: tokenizer.json or tokenizer_config.json is damaged ({error})",
@@ -146,15 +148,16 @@ def extra_ids(
     for source in (checkpoint.optional_json("generation_config.json"), checkpoint.config):
         value = source.get("eos_token_id")
         ends += value if isinstance(value, list) else [value]
-    taken = set(special.special_token_ids.values())
+    roles = ("eos", "eot", "eom")
+    taken = {special.special_token_ids.get(role) for role in roles}
+    numbers = [end for end in ends if isinstance(end, int) and not isinstance(end, bool)]
     unknown = [
         token
-        for token in dict.fromkeys(ends)
-        if isinstance(token, int)
-        and 0 <= token < len(tokens)
+        for token in dict.fromkeys(numbers)
+        if 0 <= token < len(tokens)
         and token not in taken
         and types[token] == gguf.TokenType.CONTROL
         and tokens[token] not in _KNOWN_ENDS
     ]
-    free = [role for role in ("eot", "eom") if role not in special.special_token_ids]
+    free = [role for role in roles[1:] if role not in special.special_token_ids]
     return dict(zip(free, unknown, strict=False))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .templates import add_templates, named_templates
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -49,7 +51,10 @@ class Vocabulary:
         writer.add_token_types(list(self.types))
         if self.add_bos is not None and "bos" in self.special.add_special_token:
             self.special.add_special_token["bos"] = self.add_bos
+        templates = named_templates(self.special.chat_template)
+        self.special.chat_template = None
         self.special.add_to_gguf(writer, quiet=True)
+        add_templates(writer, templates)
         for role, token in self.extra_ids.items():
             getattr(writer, f"add_{role}_token_id")(token)
         if self.add_bos is not None:

@@ -1,0 +1,51 @@
+"""Chat templates: one, or several by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gguf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT = "default"
+
+
+def named_templates(value: object) -> dict[str, str]:
+    """Return the templates by name from what tokenizer_config.json or its companions hold.
+
+    ``value`` is None, a template, or a list of ``{"name": ..., "template": ...}``. Characters
+    that GGUF keys should not have become ``_``.
+
+    Raises:
+        TypeError: ``value`` is something else. ValueError: it cannot be written as UTF-8.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        value = [{"name": DEFAULT, "template": value}]
+    if not isinstance(value, list):
+        raise TypeError("chat_template is neither a text nor a list")
+    templates = {}
+    for entry in value:
+        if not isinstance(entry, dict) or not isinstance(entry.get("template"), str):
+            raise TypeError("an entry of chat_template has no text")
+        name = "".join(
+            c if c.isascii() and c.isalnum() else "_" for c in str(entry.get("name", ""))
+        )
+        entry["template"].encode()  # a lone surrogate cannot be written
+        if name:
+            templates[name] = entry["template"]
+    return templates
+
+
+def add_templates(writer: gguf.GGUFWriter, templates: Mapping[str, str]) -> None:
+    """Write all templates; unlike gguf's own function in an order that is always the same."""
+    others = sorted(templates.keys() - {DEFAULT})
+    for name in others:
+        writer.add_string(gguf.Keys.Tokenizer.CHAT_TEMPLATE_N.format(name=name), templates[name])
+    if others:
+        writer.add_array(gguf.Keys.Tokenizer.CHAT_TEMPLATES, others)
+    if DEFAULT in templates:
+        writer.add_string(gguf.Keys.Tokenizer.CHAT_TEMPLATE, templates[DEFAULT])
