@@ -76,7 +76,9 @@ def state_dict(entries: Mapping[str, bytes]) -> bytes:
     """The pickle of an OrderedDict whose values are the given pieces, '_metadata' included."""
     items = b"".join(text(key) + value for key, value in entries.items())
     metadata = b"}" + text("_metadata") + b"}sb"
-    return b"\x80\x02" + name("collections", "OrderedDict") + b")R(" + items + b"u" + metadata + b"."
+    return (
+        b"\x80\x02" + name("collections", "OrderedDict") + b")R(" + items + b"u" + metadata + b"."
+    )
 
 
 def write_archive(

@@ -51,7 +51,9 @@ def _read(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(("shards", "index"), [(1, False), (3, True), (3, False)])
-def test_the_result_is_the_one_from_safetensors(tmp_path: Path, shards: int, *, index: bool) -> None:
+def test_the_result_is_the_one_from_safetensors(
+    tmp_path: Path, shards: int, *, index: bool
+) -> None:
     outputs = []
     for kind in ("safetensors", "torch"):
         folder = builders.build_tiny_checkpoint(tmp_path / kind / "same", dtype="F16")

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError, UnsupportedError
-from .safetensors import TensorRef, read_header
+from .safetensors import read_header
 from .torchfile import read_torch_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .refs import TensorRef
 
 #: Bound for the JSON files beside the weights; the largest real tokenizer.json has about 35 MB.
 MAX_JSON_BYTES = 256 * 1024 * 1024

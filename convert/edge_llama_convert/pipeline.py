@@ -1,4 +1,4 @@
-"""plan -> convert: from a checkpoint folder to a finished GGUF, in one pass."""
+"""plan -> convert: from a checkpoint folder or a GGUF to a finished GGUF, in one pass."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .params import LlamaParams, read_params
 from .process import peak_memory
 from .quantize import quantise_to_file
 from .recipe import Recipe, choose_type
+from .requantize import is_gguf, model_name_of, plan_gguf
 from .tensors import map_tensors
 from .vocab import read_bpe
 from .writer import Layout, check_writable, lay_out, publish
@@ -39,7 +40,7 @@ class Plan:
     """What a conversion will write; made from headers alone, nothing is written yet.
 
     Attributes:
-        source: the checkpoint folder.
+        source: the checkpoint folder, or the GGUF file.
         name: the model's name, for file names.
         recipe: the file type.
         params: the model's hyper-parameters.
@@ -104,13 +105,21 @@ class Result:
     peak_memory: int | None
 
 
-def plan(source: str | Path, *, recipe: Recipe | str = Recipe.Q4_K_M) -> Plan:
-    """Read the headers of the checkpoint folder ``source`` and plan its conversion.
+def plan(
+    source: str | Path, *, recipe: Recipe | str = Recipe.Q4_K_M, requantize: bool = False
+) -> Plan:
+    """Read the headers of ``source``, a checkpoint's folder or a GGUF, and plan its conversion.
+
+    ``requantize`` allows a GGUF that is quantised already, which loses precision twice.
 
     Raises:
-        ConvertError: the checkpoint is missing, damaged, contradictory or unsupported.
+        ConvertError: the source is missing, damaged, contradictory or unsupported.
     """
     recipe = Recipe.parse(recipe)
+    if is_gguf(Path(source)):
+        path = Path(source)
+        params, layout = plan_gguf(path, recipe, requantize=requantize)
+        return Plan(path, model_name_of(path), recipe, params, layout)
     checkpoint = Checkpoint.open(source)
     params = read_params(checkpoint.config, checkpoint.path / "config.json")
     tensors = map_tensors(checkpoint, params)

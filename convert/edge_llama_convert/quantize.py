@@ -18,6 +18,7 @@ import numpy as np
 from .errors import TensorError
 from .fileio import SharedFile
 from .ggml import GGML, GGMLType, load_ggml
+from .rows import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,6 +87,15 @@ def permute_rows(rows: npt.NDArray[np.uint8], head_rows: int) -> npt.NDArray[np.
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
 
 
+def _not_finite(job: _Job) -> TensorError:
+    tensor = job.target.tensor
+    return TensorError(
+        f"tensor {tensor.source.name if tensor.source else tensor.name}: "
+        f"NaN or Inf within rows {job.first_row} to {job.first_row + job.rows - 1}",
+        hint="The checkpoint is damaged or diverged in training; get another copy.",
+    )
+
+
 class _Worker:
     def __init__(self, ggml: GGML, files: Mapping[Path, SharedFile], output: SharedFile) -> None:
         self._ggml, self._files, self._output = ggml, files, output
@@ -93,16 +103,16 @@ class _Worker:
 
     def run(self, job: _Job) -> None:
         tensor, kind = job.target.tensor, job.target.kind
+        offset = job.target.offset + job.first_row * kind.row_bytes(tensor.n_per_row)
+        if tensor.source and tensor.source.dtype == kind.name and kind.is_quantised:
+            self._output.write_at(self._copy(job).data, offset)
+            return
         values = self._load(job)
         # The sum is non-finite if any value is; finite values may overflow it, hence the recheck.
         with np.errstate(over="ignore", invalid="ignore"):
             suspicious = not np.isfinite(values.sum())
         if suspicious and not np.isfinite(values).all():
-            raise TensorError(
-                f"tensor {tensor.source.name if tensor.source else tensor.name}: "
-                f"NaN or Inf within rows {job.first_row} to {job.first_row + job.rows - 1}",
-                hint="The checkpoint is damaged or diverged in training; get another copy.",
-            )
+            raise _not_finite(job)
         nbytes = job.rows * kind.row_bytes(tensor.n_per_row)
         packed = self._scratch.get("packed", nbytes)
         self._ggml.quantise(
@@ -113,8 +123,24 @@ class _Worker:
                 f"tensor {tensor.name}: values too large for type {kind.name}",
                 hint="Choose a type with a larger range: --type bf16 or --type f32.",
             )
-        offset = job.target.offset + job.first_row * kind.row_bytes(tensor.n_per_row)
         self._output.write_at(packed.data, offset)
+
+    def _copy(self, job: _Job) -> npt.NDArray[np.uint8]:
+        """Return the job's rows as they are; quantising them again would only lose."""
+        raw = self._read(job)
+        if not self._ggml.is_valid(job.target.kind, raw.ctypes.data, raw.nbytes):
+            raise _not_finite(job)
+        return raw
+
+    def _read(self, job: _Job) -> npt.NDArray[np.uint8]:
+        """Return the bytes of the job's rows, one after the other, as the source has them."""
+        tensor = job.target.tensor
+        ref = tensor.source
+        assert ref is not None  # noqa: S101 - asked for tensors with a source only
+        row_bytes = ref.nbytes // tensor.rows
+        raw = self._scratch.get("raw", job.rows * row_bytes)
+        read_rows(self._files, ref, job.first_row, raw.reshape(job.rows, row_bytes))
+        return raw
 
     def _load(self, job: _Job) -> npt.NDArray[np.float32]:
         """Return the job's rows as float32, contiguous."""
@@ -124,12 +150,10 @@ class _Worker:
             return tensor.values
         ref = tensor.source
         assert ref is not None  # noqa: S101 - a tensor has either values or a source
-        row_bytes = ref.nbytes // tensor.rows
-        raw = self._scratch.get("raw", job.rows * row_bytes)
-        self._files[ref.path].read_into(raw.data, ref.offset + job.first_row * row_bytes)
+        raw = self._read(job)
         if tensor.permuted_heads:
             head_rows = tensor.rows // tensor.permuted_heads
-            raw = permute_rows(raw.reshape(job.rows, row_bytes), head_rows).reshape(-1)
+            raw = permute_rows(raw.reshape(job.rows, -1), head_rows).reshape(-1)
         if ref.dtype == "F32":
             return raw.view(np.float32)
         values = self._scratch.get("float32", count * 4)
@@ -173,7 +197,12 @@ def quantise_to_file(
             done.put(None)
 
     with contextlib.ExitStack() as stack:
-        sources = {target.tensor.source.path for target in targets if target.tensor.source}
+        sources = {
+            piece.path
+            for target in targets
+            if target.tensor.source
+            for piece in target.tensor.source.pieces
+        }
         files = {source: stack.enter_context(SharedFile(source)) for source in sorted(sources)}
         output = stack.enter_context(SharedFile(path, write=True))
         pool = [

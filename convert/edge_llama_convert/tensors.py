@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .checkpoint import Checkpoint
     from .params import LlamaParams
-    from .safetensors import TensorRef
+    from .refs import TensorRef
 
 #: Buffers of old checkpoints that carry no weights.
 _IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attention\.bias)$")

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError, UnsupportedError
-from .safetensors import DTYPE_SIZES, TensorRef
+from .refs import DTYPE_SIZES, TensorRef
 from .unpickle import MAX_PICKLE_BYTES, StoredTensor, unpickle
 from .zipindex import AGAIN, ZipIndex
 

@@ -76,8 +76,9 @@ _MARK = Named("mark")
 
 
 def unpickle(data: bytes, path: Path) -> Any:
-    """Return the object that the pickle ``data`` describes, made of plain containers,
-    :class:`StoredTensor` and :class:`Storage`. ``path`` is for messages.
+    """Return the object that the pickle ``data`` describes; ``path`` is for messages.
+
+    It is made of plain containers, :class:`StoredTensor` and :class:`Storage`.
 
     Raises:
         UnsupportedError: it refers to a class or function, or uses an opcode, that no plain
@@ -225,8 +226,8 @@ _LITERALS = {
 
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "NONE": lambda m, _: m.push(None),
-    "NEWTRUE": lambda m, _: m.push(True),
-    "NEWFALSE": lambda m, _: m.push(False),
+    "NEWTRUE": lambda m, _: m.push(value=True),
+    "NEWFALSE": lambda m, _: m.push(value=False),
     "MARK": lambda m, _: m.push(_MARK),
     "EMPTY_TUPLE": lambda m, _: m.push(()),
     "EMPTY_LIST": lambda m, _: m.push([]),

@@ -29,7 +29,8 @@ ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
+    """Return ``size`` in bytes, rounded up to the alignment of tensor data."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
@@ -50,7 +51,7 @@ class Layout:
         if not self.targets:
             return len(self.header)
         last = self.targets[-1]
-        return _aligned(last.offset + last.nbytes)
+        return aligned(last.offset + last.nbytes)
 
 
 def lay_out(
@@ -68,12 +69,16 @@ def lay_out(
             nbytes,
             raw_dtype=gguf.GGMLQuantizationType(int(kind)),
         )
-    header = _header_bytes(writer)
-    header += bytes(_aligned(len(header)) - len(header))
+    return place(_header_bytes(writer), tensors, kinds)
+
+
+def place(header: bytes, tensors: Sequence[GGUFTensor], kinds: Sequence[GGMLType]) -> Layout:
+    """Pad a finished ``header`` and give every tensor its place behind it, in order."""
+    header += bytes(aligned(len(header)) - len(header))
     targets, offset = [], len(header)
     for tensor, kind in zip(tensors, kinds, strict=True):
         targets.append(Target(tensor, kind, offset))
-        offset = _aligned(offset + targets[-1].nbytes)
+        offset = aligned(offset + targets[-1].nbytes)
     return Layout(header, tuple(targets))
 
 

@@ -91,7 +91,9 @@ class ZipIndex:
         """Return the content of member ``name``; SourceError when it is larger than ``limit``."""
         member = self.member(name)
         if member.nbytes > limit:
-            self._fail(f"member {name} has {member.nbytes:,} bytes, more than the {limit:,} allowed")
+            self._fail(
+                f"member {name} has {member.nbytes:,} bytes, more than the {limit:,} allowed"
+            )
         return self._read(member.offset, member.nbytes)
 
     def _fail(self, problem: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""``edge-llama convert``: a checkpoint folder to a quantised GGUF."""
+"""``edge-llama convert``: a checkpoint folder or a GGUF to a quantised GGUF."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="The checkpoint's folder: config.json, tokenizer, safetensors.")
+        Path,
+        typer.Argument(
+            help="The checkpoint's folder (config.json, tokenizer, *.safetensors or "
+            "pytorch_model*.bin), or a GGUF file."
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -31,18 +35,24 @@ def convert(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace the file if it exists.")
     ] = False,
+    requantize: Annotated[
+        bool,
+        typer.Option(
+            "--requantize", help="Accept a GGUF that is quantised already; it loses more."
+        ),
+    ] = False,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="By default one per core.")
     ] = None,
 ) -> None:
-    """Turn a Hugging Face LLaMA checkpoint into a quantised GGUF, in one pass."""
+    """Turn a LLaMA checkpoint, or a GGUF, into a quantised GGUF, in one pass."""
     from edge_llama_convert import Recipe
     from edge_llama_convert import plan as make_plan
 
     known = [recipe.value for recipe in Recipe]
     if kind.lower() not in known:
         raise InvalidOptionError(f"unknown --type {kind}", hint=f"Use one of {', '.join(known)}.")
-    work = make_plan(source, recipe=kind)
+    work = make_plan(source, recipe=kind, requantize=requantize)
     target = output if output is not None else work.default_output
     result = _with_progress(work, target, force=force, threads=threads)
     _show_result(result)
