@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint folder: its configuration files and where its tensors lie."""
+"""A checkpoint folder: its configuration files and where its tensors lie."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError, UnsupportedError
+from .meta import PATTERN as META_PATTERN
+from .meta import read_meta
 from .safetensors import read_header
 from .torchfile import read_torch_file
 
@@ -47,12 +49,16 @@ class Checkpoint:
         config: the content of ``config.json``.
         tensors: every tensor of every shard, by its Hugging Face name.
         shards: the weight files, sorted by name.
+        config_name: the file that ``config`` comes from.
+        interleaved: rows of Q and K are in the order ggml rotates them in (Meta's files).
     """
 
     path: Path
     config: dict[str, Any]
     tensors: dict[str, TensorRef]
     shards: tuple[Path, ...]
+    config_name: str = "config.json"
+    interleaved: bool = False
 
     @classmethod
     def open(cls, source: str | Path) -> Checkpoint:
@@ -76,10 +82,13 @@ class Checkpoint:
                 f"{path}: the folder is empty",
                 hint="It must hold config.json, tokenizer.json and the weights (*.safetensors).",
             )
+        if any(path.glob(META_PATTERN)) and not any(map(_holds(path), _FORMATS)):
+            config, tensors, shards = read_meta(path, read_json(path / "params.json"))
+            return cls(path, config, tensors, shards, "params.json", interleaved=True)
         config = read_json(path / "config.json")
         stored = _find_format(path)
         shards, weight_map = _find_shards(path, stored)
-        tensors: dict[str, TensorRef] = {}
+        tensors = {}
         for shard in shards:
             for name, ref in stored.read(shard).items():
                 if name in tensors:
@@ -125,17 +134,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _holds(path: Path) -> Callable[[_Format], bool]:
+    """Return a test whether the folder has files of a format."""
+    return lambda stored: (path / stored.index).is_file() or any(path.glob(stored.pattern))
+
+
 def _find_format(path: Path) -> _Format:
     """Return the first format that the folder holds weights in."""
-    for stored in _FORMATS:
-        if (path / stored.index).is_file() or any(path.glob(stored.pattern)):
-            return stored
+    for stored in filter(_holds(path), _FORMATS):
+        return stored
     others = sorted({file.suffix for file in path.iterdir()} & {".bin", ".pth", ".pt", ".gguf"})
     if others:
         raise UnsupportedError(
             f"{path}: the only weights are {', '.join(f'*{suffix}' for suffix in others)} files "
             "with unknown names",
-            hint="Known names: model*.safetensors and pytorch_model*.bin.",
+            hint=f"Known names: model*.safetensors, pytorch_model*.bin and {META_PATTERN}.",
         )
     raise SourceError(
         f"{path}: no model*.safetensors file",

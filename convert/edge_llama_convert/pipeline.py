@@ -121,7 +121,7 @@ def plan(
         params, layout = plan_gguf(path, recipe, requantize=requantize)
         return Plan(path, model_name_of(path), recipe, params, layout)
     checkpoint = Checkpoint.open(source)
-    params = read_params(checkpoint.config, checkpoint.path / "config.json")
+    params = read_params(checkpoint.config, checkpoint.path / checkpoint.config_name)
     tensors = map_tensors(checkpoint, params)
     vocabulary = read_bpe(checkpoint, params.vocab_size)
     has_output = any(tensor.name == "output.weight" for tensor in tensors)

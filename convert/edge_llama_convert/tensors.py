@@ -121,7 +121,12 @@ def map_tensors(checkpoint: Checkpoint, params: LlamaParams) -> list[GGUFTensor]
             hint="config.json and the weights are not of the same model, or files are missing.",
         )
     tensors = [
-        GGUFTensor(want.name, want.shape, found[name], want.permuted_heads)
+        GGUFTensor(
+            want.name,
+            want.shape,
+            found[name],
+            None if checkpoint.interleaved else want.permuted_heads,
+        )
         for name, want in expected.items()
     ]
     factors = frequency_factors(params)
