@@ -107,11 +107,11 @@ def test_truncated_shard(tiny: Path) -> None:
         plan(tiny)
 
 
-def test_pickles_are_not_opened(tiny: Path) -> None:
+def test_weights_of_unknown_names_are_told(tiny: Path) -> None:
     for shard in tiny.glob("*.safetensors*"):
         shard.unlink()
-    (tiny / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
-    with pytest.raises(UnsupportedError, match="PyTorch pickles"):
+    (tiny / "weights.pth").touch()
+    with pytest.raises(UnsupportedError, match=r"the only weights are \*\.pth files"):
         plan(tiny)
 
 

@@ -1,19 +1,43 @@
-"""A Hugging Face checkpoint folder: its configuration files and where its tensors lie."""
+"""A checkpoint folder: its configuration files and where its tensors lie."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError, UnsupportedError
-from .safetensors import TensorRef, read_header
+from .meta import PATTERN as META_PATTERN
+from .meta import read_meta
+from .safetensors import read_header
+from .torchfile import read_torch_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .refs import TensorRef
 
 #: Bound for the JSON files beside the weights; the largest real tokenizer.json has about 35 MB.
 MAX_JSON_BYTES = 256 * 1024 * 1024
 
 INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A way weights are stored: the names of index and files, and how one file is read."""
+
+    index: str
+    pattern: str
+    read: Callable[[Path], dict[str, TensorRef]]
+
+
+#: In order of preference: a folder often holds the same weights in both formats.
+_FORMATS = (
+    _Format(INDEX, "model*.safetensors", read_header),
+    _Format("pytorch_model.bin.index.json", "pytorch_model*.bin", read_torch_file),
+)
 
 
 @dataclass(frozen=True)
@@ -25,12 +49,16 @@ class Checkpoint:
         config: the content of ``config.json``.
         tensors: every tensor of every shard, by its Hugging Face name.
         shards: the weight files, sorted by name.
+        config_name: the file that ``config`` comes from.
+        interleaved: rows of Q and K are in the order ggml rotates them in (Meta's files).
     """
 
     path: Path
     config: dict[str, Any]
     tensors: dict[str, TensorRef]
     shards: tuple[Path, ...]
+    config_name: str = "config.json"
+    interleaved: bool = False
 
     @classmethod
     def open(cls, source: str | Path) -> Checkpoint:
@@ -39,7 +67,7 @@ class Checkpoint:
         Raises:
             SourceError: the folder, its config.json or a shard is missing or damaged; an index
                 and the shards disagree.
-            UnsupportedError: the weights are not safetensors, or have an unsupported dtype.
+            UnsupportedError: the weights are in another format, or have an unsupported dtype.
         """
         path = Path(source)
         if not path.exists():
@@ -52,13 +80,17 @@ class Checkpoint:
         if not any(path.iterdir()):
             raise SourceError(
                 f"{path}: the folder is empty",
-                hint="It must hold config.json, tokenizer.json and the *.safetensors files.",
+                hint="It must hold config.json, tokenizer.json and the weights (*.safetensors).",
             )
+        if any(path.glob(META_PATTERN)) and not any(map(_holds(path), _FORMATS)):
+            config, tensors, shards = read_meta(path, read_json(path / "params.json"))
+            return cls(path, config, tensors, shards, "params.json", interleaved=True)
         config = read_json(path / "config.json")
-        shards, weight_map = _find_shards(path)
-        tensors: dict[str, TensorRef] = {}
+        stored = _find_format(path)
+        shards, weight_map = _find_shards(path, stored)
+        tensors = {}
         for shard in shards:
-            for name, ref in read_header(shard).items():
+            for name, ref in stored.read(shard).items():
                 if name in tensors:
                     raise SourceError(
                         f"{path}: tensor {name} is in both {tensors[name].path.name} and "
@@ -67,7 +99,9 @@ class Checkpoint:
                     )
                 tensors[name] = ref
         if weight_map is not None:
-            _check_index(path, weight_map, tensors)
+            _check_index(path / stored.index, weight_map, tensors)
+        if config.get("tie_word_embeddings"):
+            _drop_tied_output(tensors)
         return cls(path, config, tensors, shards)
 
     def optional_json(self, name: str) -> dict[str, Any]:
@@ -100,41 +134,68 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _find_shards(path: Path) -> tuple[tuple[Path, ...], dict[str, str] | None]:
-    """Return the weight files and, when there is an index, its tensor -> file map."""
-    index = path / INDEX
-    if index.is_file():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(
-            isinstance(name, str) and Path(name).name == name for name in weight_map.values()
-        ):
-            raise SourceError(
-                f"{index}: 'weight_map' must map tensor names to file names in the same folder",
-                hint="Fetch the index file again.",
-            )
-        shards = tuple(path / name for name in sorted(set(weight_map.values())))
-        missing = [shard.name for shard in shards if not shard.is_file()]
-        if missing:
-            raise SourceError(
-                f"{path}: {len(missing)} of {len(shards)} shards missing: {', '.join(missing)}",
-                hint="Download the missing files into the folder and run the command again.",
-            )
-        return shards, weight_map
-    shards = tuple(sorted(path.glob("model*.safetensors")))
-    if not shards:
-        if any(path.glob("*.bin")) or any(path.glob("*.pth")):
-            raise UnsupportedError(
-                f"{path}: the weights are PyTorch pickles; only safetensors is supported",
-                hint="Get the *.safetensors files of the checkpoint; most hubs hold both.",
-            )
-        raise SourceError(
-            f"{path}: no model*.safetensors file",
-            hint="Download the checkpoint's weights into the folder.",
+def _holds(path: Path) -> Callable[[_Format], bool]:
+    """Return a test whether the folder has files of a format."""
+    return lambda stored: (path / stored.index).is_file() or any(path.glob(stored.pattern))
+
+
+def _find_format(path: Path) -> _Format:
+    """Return the first format that the folder holds weights in."""
+    for stored in filter(_holds(path), _FORMATS):
+        return stored
+    others = sorted({file.suffix for file in path.iterdir()} & {".bin", ".pth", ".pt", ".gguf"})
+    if others:
+        raise UnsupportedError(
+            f"{path}: the only weights are {', '.join(f'*{suffix}' for suffix in others)} files "
+            "with unknown names",
+            hint=f"Known names: model*.safetensors, pytorch_model*.bin and {META_PATTERN}.",
         )
-    return shards, None
+    raise SourceError(
+        f"{path}: no model*.safetensors file",
+        hint="Download the checkpoint's weights into the folder.",
+    )
 
 
-def _check_index(path: Path, weight_map: dict[str, str], tensors: dict[str, TensorRef]) -> None:
+def _find_shards(path: Path, stored: _Format) -> tuple[tuple[Path, ...], dict[str, str] | None]:
+    """Return the weight files and, when there is an index, its tensor -> file map."""
+    index = path / stored.index
+    if not index.is_file():
+        return tuple(sorted(path.glob(stored.pattern))), None
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in weight_map.values()
+    ):
+        raise SourceError(
+            f"{index}: 'weight_map' must map tensor names to file names in the same folder",
+            hint="Fetch the index file again.",
+        )
+    shards = tuple(path / name for name in sorted(set(weight_map.values())))
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise SourceError(
+            f"{path}: {len(missing)} of {len(shards)} shards missing: {', '.join(missing)}",
+            hint="Download the missing files into the folder and run the command again.",
+        )
+    return shards, weight_map
+
+
+def _drop_tied_output(tensors: dict[str, TensorRef]) -> None:
+    """Drop an output matrix that is the embedding itself, the very same bytes of the file.
+
+    torch saves a tied matrix under both names; safetensors cannot and leaves one out. Without
+    it the result is the same from either, and smaller by the matrix.
+    """
+    output, embedding = tensors.get("lm_head.weight"), tensors.get("model.embed_tokens.weight")
+    if (
+        output is not None
+        and embedding is not None
+        and (output.path, output.offset, output.shape)
+        == (embedding.path, embedding.offset, embedding.shape)
+    ):
+        del tensors["lm_head.weight"]
+
+
+def _check_index(index: Path, weight_map: dict[str, str], tensors: dict[str, TensorRef]) -> None:
     wrong = sorted(
         name
         for name in weight_map.keys() | tensors.keys()
@@ -142,7 +203,7 @@ def _check_index(path: Path, weight_map: dict[str, str], tensors: dict[str, Tens
     )
     if wrong:
         raise SourceError(
-            f"{path / INDEX}: the index and the shards disagree about {len(wrong)} tensors: "
+            f"{index}: the index and the shards disagree about {len(wrong)} tensors: "
             + ", ".join(wrong[:8])
             + (", ..." if len(wrong) > 8 else ""),
             hint="Index and shards come from different downloads; fetch them again together.",

@@ -12,6 +12,9 @@ import importlib.util
 import sys
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from .errors import NativeLibraryError
 
@@ -88,14 +91,32 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "ggml_validate_row_data": (ctypes.c_bool, [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]),
     "ggml_bf16_to_fp32_row": (None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]),
     "ggml_fp16_to_fp32_row": (None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]),
+    "ggml_get_type_traits": (ctypes.c_void_p, [ctypes.c_int]),
     "ggml_row_size": (ctypes.c_size_t, [ctypes.c_int, ctypes.c_int64]),
 }
+
+_ToFloat = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+
+
+class _TypeTraits(ctypes.Structure):
+    """``struct ggml_type_traits`` of ggml.h."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.c_void_p),
+        ("from_float_ref", ctypes.c_void_p),
+    )
 
 
 class GGML:
     """libggml-base, loaded. Pointers are addresses (int); every call releases the GIL."""
 
     def __init__(self, path: Path) -> None:
+        self._decoders: dict[str, Any] = {}
         try:
             self._library = ctypes.CDLL(str(path))
             for name, (result, arguments) in _SIGNATURES.items():
@@ -111,9 +132,33 @@ class GGML:
                 )
 
     def to_float32(self, dtype: str, source: int, target: int, count: int) -> None:
-        """Convert ``count`` BF16 or F16 elements at address ``source`` to float32."""
-        name = {"BF16": "ggml_bf16_to_fp32_row", "F16": "ggml_fp16_to_fp32_row"}[dtype]
-        getattr(self._library, name)(source, target, count)
+        """Convert ``count`` elements of any type but F32, at address ``source``, to float32.
+
+        Of a quantised type ``count`` must be whole blocks.
+        """
+        name = {"BF16": "ggml_bf16_to_fp32_row", "F16": "ggml_fp16_to_fp32_row"}.get(dtype)
+        function = getattr(self._library, name) if name else self._decoder(dtype)
+        function(source, target, count)
+
+    def can_decode(self, dtype: str) -> bool:
+        """Whether elements of a type, by its name in ``gguf``, can be turned into float32."""
+        return dtype in {"F32", "F16", "BF16"} or self._decoder(dtype) is not None
+
+    def _decoder(self, dtype: str) -> Any:
+        if dtype not in self._decoders:
+            number = GGMLQuantizationType[dtype]
+            traits = _TypeTraits.from_address(self._library.ggml_get_type_traits(int(number)))
+            # Another struct layout would make the pointer below one to anything.
+            named = (traits.type_name or b"").upper() == dtype.encode()
+            sizes = (traits.blck_size, traits.type_size) == GGML_QUANT_SIZES[number]
+            if not (named and sizes) and traits.to_float:
+                raise NativeLibraryError(
+                    f"libggml-base describes the type {dtype} otherwise than expected",
+                    hint=_REINSTALL,
+                )
+            quantised = traits.is_quantized and traits.to_float
+            self._decoders[dtype] = _ToFloat(traits.to_float) if quantised else None
+        return self._decoders[dtype]
 
     def quantise(self, kind: GGMLType, source: int, target: int, rows: int, n_per_row: int) -> int:
         """Quantise float32 rows; return the bytes written.

@@ -8,6 +8,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#file-structure
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gguf
@@ -34,18 +35,37 @@ _SCALARS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class PackedKeys:
+    """Metadata as bytes, and the number of keys in it."""
+
+    count: int
+    data: bytes
+
+
+def pack_keys(writer: gguf.GGUFWriter) -> PackedKeys:
+    """Return the keys that ``writer`` holds, in their order."""
+    (keys,) = writer.kv_data
+    parts: list[bytes] = []
+    for key, entry in keys.items():
+        parts += [_string(key), struct.pack("<I", entry.type)]
+        parts.append(_value(entry.value, entry.type, entry.sub_type))
+    return PackedKeys(len(keys), b"".join(parts))
+
+
+def pack_number(key: str, value: int) -> bytes:
+    """Return one key with an uint32."""
+    return _string(key) + struct.pack("<2I", GGUFValueType.UINT32, value)
+
+
 def pack_header(
-    writer: gguf.GGUFWriter,
+    keys: PackedKeys,
     tensors: Sequence[GGUFTensor],
     kinds: Sequence[GGMLType],
     offsets: Sequence[int],
 ) -> bytes:
     """Return magic, keys and tensor descriptions; ``offsets`` count from the data's beginning."""
-    (keys,) = writer.kv_data
-    parts = [struct.pack("<4sIQQ", b"GGUF", gguf.GGUF_VERSION, len(tensors), len(keys))]
-    for key, entry in keys.items():
-        parts += [_string(key), struct.pack("<I", entry.type)]
-        parts.append(_value(entry.value, entry.type, entry.sub_type))
+    parts = [struct.pack("<4sIQQ", b"GGUF", gguf.GGUF_VERSION, len(tensors), keys.count), keys.data]
     for tensor, kind, offset in zip(tensors, kinds, offsets, strict=True):
         shape = tensor.shape[::-1]  # ggml counts from the row length upwards
         parts.append(_string(tensor.name))

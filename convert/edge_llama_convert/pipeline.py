@@ -1,4 +1,4 @@
-"""plan -> convert: from a checkpoint folder to a finished GGUF, in one pass."""
+"""plan -> convert: from a checkpoint folder or a GGUF to a finished GGUF, in one pass."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from .checkpoint import Checkpoint
 from .choose import choose_types
-from .errors import TensorError
+from .errors import ConvertError, TensorError
 from .metadata import build_metadata, model_name, set_metadata
 from .params import LlamaParams, read_params
 from .process import peak_memory
 from .quantize import Target, quantise_to_file
 from .recipe import Recipe
+from .requantize import is_gguf, model_name_of, plan_gguf
 from .tensors import map_tensors
 from .vocab import read_vocabulary
 from .writer import Layout, check_writable, lay_out, publish
@@ -42,7 +43,7 @@ class Plan:
     """What a conversion will write; made from headers alone, nothing is written yet.
 
     Attributes:
-        source: the checkpoint folder.
+        source: the checkpoint folder, or the GGUF file.
         name: the model's name, for file names.
         recipe: the file type.
         params: the model's hyper-parameters.
@@ -135,26 +136,38 @@ class Result:
     peak_memory: int | None
 
 
-def plan(
+def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
     source: str | Path,
     *,
     recipe: Recipe | str = Recipe.Q4_K_M,
     pre: str | None = None,
     overrides: TypeOverrides | None = None,
     metadata: Mapping[str, str] | None = None,
+    requantize: bool = False,
 ) -> Plan:
-    """Read the headers of the checkpoint folder ``source`` and plan its conversion.
+    """Read the headers of ``source``, a checkpoint's folder or a GGUF, and plan its conversion.
 
     ``pre`` is llama.cpp's name for the way a byte-level BPE tokenizer splits text, for the rare
     tokenizer where it cannot be found out. ``overrides`` are types that the caller chooses
     instead of the recipe's. ``metadata`` sets keys of the GGUF; one that is there keeps its type.
+    ``requantize`` allows a GGUF that is quantised already, which loses precision twice; of a GGUF
+    the tokenizer and all metadata are taken over as they are.
 
     Raises:
-        ConvertError: the checkpoint is missing, damaged, contradictory or unsupported.
+        ConvertError: the source is missing, damaged, contradictory or unsupported.
     """
     recipe = Recipe.parse(recipe)
+    if is_gguf(Path(source)):
+        path = Path(source)
+        if metadata or pre:
+            raise ConvertError(
+                f"{path}: a GGUF keeps its metadata and tokenizer",
+                hint="Leave out --metadata and --pre, or convert from the checkpoint.",
+            )
+        params, layout = plan_gguf(path, recipe, overrides, requantize=requantize)
+        return Plan(path, model_name_of(path), recipe, params, layout)
     checkpoint = Checkpoint.open(source)
-    params = read_params(checkpoint.config, checkpoint.path / "config.json")
+    params = read_params(checkpoint.config, checkpoint.path / checkpoint.config_name)
     tensors = map_tensors(checkpoint, params)
     vocabulary = read_vocabulary(checkpoint, params.vocab_size, pre=pre)
     kinds = choose_types(tensors, recipe, params, overrides)

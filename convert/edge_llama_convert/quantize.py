@@ -19,6 +19,7 @@ from .errors import TensorError
 from .fileio import SharedFile
 from .ggml import GGMLType, load_ggml
 from .kernels import Outcome, load_kernels
+from .refs import DTYPE_SIZES
 from .rows import RowReader, chunks, open_sources
 
 if TYPE_CHECKING:
@@ -63,9 +64,10 @@ class _Worker:
         packed = self._reader.scratch.get("packed", nbytes)
         outcome = self._quantise(job, raw, dtype, packed)
         if outcome is Outcome.NOT_FINITE:
+            first = job.first_row % tensor.rows_per_source
             raise TensorError(
                 f"tensor {tensor.source_name(job.first_row)}: "
-                f"NaN or Inf within rows {job.first_row} to {job.first_row + job.rows - 1}",
+                f"NaN or Inf within rows {first} to {first + job.rows - 1}",
                 hint="The checkpoint is damaged or diverged in training; get another copy.",
             )
         if outcome is Outcome.OVERFLOW:
@@ -82,7 +84,16 @@ class _Worker:
         """Quantise with the fast kernels where there are any, else with ggml."""
         kind, n_per_row = job.target.kind, job.target.tensor.n_per_row
         source, target = raw.ctypes.data, packed.ctypes.data
+        if dtype == kind.name and kind.is_quantised:  # quantising again would only lose
+            packed[:] = raw
+            return (
+                Outcome.DONE
+                if self._ggml.is_valid(kind, target, raw.nbytes)
+                else Outcome.NOT_FINITE
+            )
         if self._kernels is not None:
+            if dtype not in DTYPE_SIZES:
+                source, dtype = self._reader.to_float32(raw, dtype).ctypes.data, "F32"
             shape = (job.rows, n_per_row)
             outcome = self._kernels.quantise(kind, dtype, source, target, shape)
             if outcome is not Outcome.UNSUPPORTED:

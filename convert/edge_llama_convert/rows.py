@@ -9,6 +9,8 @@ import numpy as np
 
 from .fileio import SharedFile
 from .ggml import load_ggml
+from .pieces import read_rows
+from .refs import BLOCK_SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -41,7 +43,9 @@ class Scratch:
 @contextlib.contextmanager
 def open_sources(tensors: Iterable[GGUFTensor]) -> Iterator[dict[Path, SharedFile]]:
     """Open every file that holds a part of the tensors, for positioned reads by any thread."""
-    paths = sorted({source.path for tensor in tensors for source in tensor.sources})
+    paths = sorted(
+        {piece.path for tensor in tensors for source in tensor.sources for piece in source.pieces}
+    )
     with contextlib.ExitStack() as stack:
         yield {path: stack.enter_context(SharedFile(path)) for path in paths}
 
@@ -90,17 +94,18 @@ class RowReader:
         ref = tensor.sources[index]
         row_bytes = ref.nbytes // tensor.rows_per_source
         raw = self.scratch.get("raw", rows * row_bytes)
-        self._files[ref.path].read_into(raw.data, ref.offset + row * row_bytes)
+        read_rows(self._files, ref, row, raw.reshape(rows, row_bytes))
         if tensor.permuted_heads:
             head_rows = tensor.rows // tensor.permuted_heads
             raw = permute_rows(raw.reshape(rows, row_bytes), head_rows).reshape(-1)
         return raw, ref.dtype
 
     def to_float32(self, raw: Bytes, dtype: str) -> npt.NDArray[np.float32]:
-        """Return the bytes of a chunk as float32; the next call overwrites the result."""
+        """Return the bytes of a chunk, of any dtype, as float32; the next call overwrites them."""
         if dtype == "F32":
             return raw.view(np.float32)
-        count = raw.nbytes // 2
+        elements, size = BLOCK_SIZES[dtype]
+        count = raw.nbytes // size * elements
         values = self.scratch.get("float32", count * 4)
         load_ggml().to_float32(dtype, raw.ctypes.data, values.ctypes.data, count)
         return values.view(np.float32)

@@ -8,39 +8,19 @@ tensors; the converter streams rows from the file positions.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError, UnsupportedError
+from .refs import DTYPE_SIZES, TensorRef
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-#: Bytes per element of the dtypes that can be converted.
-DTYPE_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 
 #: The reference implementation's own limit for the header.
 MAX_HEADER_BYTES = 100_000_000
 
 _AGAIN = "The download is probably incomplete; fetch the file again."
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRef:
-    """Where one tensor lies in a file. ``shape`` is row-major, ``offset``/``nbytes`` in bytes."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    path: Path
-    offset: int
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the tensor's data in bytes."""
-        return math.prod(self.shape) * DTYPE_SIZES[self.dtype]
 
 
 def read_header(path: Path) -> dict[str, TensorRef]:

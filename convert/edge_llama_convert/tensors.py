@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .checkpoint import Checkpoint
     from .params import LlamaParams
-    from .safetensors import TensorRef
+    from .refs import TensorRef
 
 #: Buffers of old checkpoints that carry no weights.
 _IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attention\.bias)$")
@@ -156,17 +156,21 @@ def map_tensors(checkpoint: Checkpoint, params: LlamaParams) -> list[GGUFTensor]
     for name, want in expected.items():
         sources.setdefault(want.name, []).append(found[name])
     wanted = {want.name: want for want in expected.values()}
-    tensors = [_gguf_tensor(wanted[name], refs) for name, refs in sources.items()]
+    tensors = [
+        _gguf_tensor(wanted[name], refs, permuted=not checkpoint.interleaved)
+        for name, refs in sources.items()
+    ]
     factors = frequency_factors(params)
     if factors is not None:
         tensors.append(GGUFTensor("rope_freqs.weight", factors.shape, values=factors))
     return sorted(tensors, key=lambda tensor: (tensor.layer, tensor.name))
 
 
-def _gguf_tensor(want: _Expected, refs: list[TensorRef]) -> GGUFTensor:
+def _gguf_tensor(want: _Expected, refs: list[TensorRef], *, permuted: bool) -> GGUFTensor:
     stacked = want.name.endswith("_exps.weight")
     shape = (len(refs), *want.shape) if stacked else want.shape
-    return GGUFTensor(want.name, shape, tuple(refs), want.permuted_heads)
+    heads = want.permuted_heads if permuted else None
+    return GGUFTensor(want.name, shape, tuple(refs), heads)
 
 
 def _compare(expected: dict[str, _Expected], found: dict[str, TensorRef]) -> list[str]:

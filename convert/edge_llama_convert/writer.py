@@ -14,7 +14,7 @@ import gguf
 
 from .errors import OutputError
 from .fileio import SharedFile
-from .header import pack_header
+from .header import PackedKeys, pack_header, pack_keys
 from .quantize import Target
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
+    """Return ``size`` in bytes, rounded up to the alignment of tensor data."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
@@ -51,22 +52,27 @@ class Layout:
         if not self.targets:
             return len(self.header)
         last = self.targets[-1]
-        return _aligned(last.offset + last.nbytes)
+        return aligned(last.offset + last.nbytes)
 
 
 def lay_out(
     writer: gguf.GGUFWriter, tensors: Sequence[GGUFTensor], kinds: Sequence[GGMLType]
 ) -> Layout:
     """Give every tensor its place after the metadata that ``writer`` holds."""
-    places, end = [], 0
+    return place(pack_keys(writer), tensors, kinds)
+
+
+def place(keys: PackedKeys, tensors: Sequence[GGUFTensor], kinds: Sequence[GGMLType]) -> Layout:
+    """Give every tensor its place after finished metadata, in order."""
+    offsets, end = [], 0
     for tensor, kind in zip(tensors, kinds, strict=True):
-        places.append(end)
-        end = _aligned(end + tensor.rows * kind.row_bytes(tensor.n_per_row))
-    header = pack_header(writer, tensors, kinds, places)
-    header += bytes(_aligned(len(header)) - len(header))
+        offsets.append(end)
+        end = aligned(end + tensor.rows * kind.row_bytes(tensor.n_per_row))
+    header = pack_header(keys, tensors, kinds, offsets)
+    header += bytes(aligned(len(header)) - len(header))
     targets = [
-        Target(tensor, kind, len(header) + place)
-        for tensor, kind, place in zip(tensors, kinds, places, strict=True)
+        Target(tensor, kind, len(header) + offset)
+        for tensor, kind, offset in zip(tensors, kinds, offsets, strict=True)
     ]
     return Layout(header, tuple(targets))
 

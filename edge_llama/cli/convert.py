@@ -1,4 +1,4 @@
-"""``edge-llama convert``: a checkpoint folder to a quantised GGUF."""
+"""``edge-llama convert``: a checkpoint folder or a GGUF to a quantised GGUF."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="The checkpoint's folder: config.json, tokenizer, safetensors.")
+        Path,
+        typer.Argument(
+            help="The checkpoint's folder (config.json, tokenizer, *.safetensors or "
+            "pytorch_model*.bin; or Meta's consolidated.*.pth), or a GGUF file."
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -35,6 +39,12 @@ def convert(
     ] = "q4_k_m",
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace the file if it exists.")
+    ] = False,
+    requantize: Annotated[
+        bool,
+        typer.Option(
+            "--requantize", help="Accept a GGUF that is quantised already; it loses more."
+        ),
     ] = False,
     pre: Annotated[
         str | None,
@@ -83,7 +93,7 @@ def convert(
         ),
     ] = "quick",
 ) -> None:
-    """Turn a Hugging Face LLaMA checkpoint into a quantised GGUF, in one pass."""
+    """Turn a LLaMA checkpoint, or a GGUF, into a quantised GGUF, in one pass."""
     from edge_llama_convert import Recipe, TypeOverrides
     from edge_llama_convert import plan as make_plan
     from edge_llama_convert.verify import require
@@ -101,6 +111,7 @@ def convert(
         pre=pre,
         overrides=TypeOverrides.parse(output_type, embedding_type, tensor_type or ()),
         metadata=_key_values(metadata or ()),
+        requantize=requantize,
     )
     target = output if output is not None else work.default_output
     if dry_run:
