@@ -52,7 +52,7 @@ class Checkpoint:
         if not any(path.iterdir()):
             raise SourceError(
                 f"{path}: the folder is empty",
-                hint="It must hold config.json, tokenizer.json and the *.safetensors files.",
+                hint="It must hold config.json, the tokenizer's and the *.safetensors files.",
             )
         config = read_json(path / "config.json")
         shards, weight_map = _find_shards(path)
