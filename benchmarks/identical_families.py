@@ -22,7 +22,7 @@ from edge_llama_convert import Recipe, convert, plan
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import families
 
-#: llama-quantize has no name for these two "types"; they are the 16-bit step's own.
+#: The checkpoint's dtype -> the type of llama.cpp's first step that loses nothing of it.
 _FIRST_STEP = {"F16": "f16", "BF16": "bf16"}
 
 
@@ -59,7 +59,10 @@ def main() -> int:
                 print(f"{source.name}: {len(options.types)} types compared", flush=True)
     print(f"{total - wrong} of {total} files identical")
     if options.write:
-        text = json.dumps(digests, indent=1) + "\n"
+        known = json.loads(families.DIGESTS.read_text(encoding="utf-8"))
+        for source_name, found in digests.items():
+            known.setdefault(source_name, {}).update(found)
+        text = json.dumps(known, indent=1) + "\n"
         families.DIGESTS.write_text(text, encoding="utf-8")
     return int(wrong > 0)
 

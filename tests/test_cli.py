@@ -113,6 +113,14 @@ def test_generate_with_system_prompt_and_raw(run_cli: RunCLI) -> None:
     assert_one_line_error(both, "exclude each other")
 
 
+def test_convert_takes_the_name_of_a_pre_tokenizer(run_cli: RunCLI, tiny_checkpoint: Path) -> None:
+    wrong = run_cli("convert", str(tiny_checkpoint), "--pre", "llama-bp")
+    assert wrong.returncode == 1
+    assert "unknown pre-tokenizer 'llama-bp'" in wrong.stderr
+    assert "llama-bpe" in wrong.stderr
+    assert run_cli("convert", str(tiny_checkpoint), "--pre", "smollm").returncode == 0
+
+
 def test_convert_names_the_file_and_shows_what_is_in_it(
     run_cli: RunCLI, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

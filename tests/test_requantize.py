@@ -201,7 +201,7 @@ def _set(key: str, value: int) -> Callable[[gguf.GGUFWriter, dict[str, Any]], No
         (lambda _, t: t.pop("blk.0.ffn_up.weight"), TensorError, "layers have 9 at least"),
         (lambda _, t: t.pop("output_norm.weight"), TensorError, "missing: output_norm"),
         (lambda _, t: t.pop("token_embd.weight"), ParamsError, "token_embd.weight is missing"),
-        (_set("llama.block_count", 2**31 - 1), TensorError, "layers"),
+        (_set("llama.block_count", 2**31 - 1), ParamsError, "num_hidden_layers"),
         (_set("llama.attention.head_count_kv", 3), ParamsError, "no multiple"),
         (_set("llama.expert_count", 8), UnsupportedError, "mixture of experts"),
         (lambda w, _: w.kv_data[0].pop("llama.block_count"), ParamsError, "llama.block_count is"),

@@ -80,7 +80,7 @@ class Checkpoint:
         if not any(path.iterdir()):
             raise SourceError(
                 f"{path}: the folder is empty",
-                hint="It must hold config.json, tokenizer.json and the weights (*.safetensors).",
+                hint="It must hold config.json, the tokenizer's files and the weights.",
             )
         if any(path.glob(META_PATTERN)) and not any(map(_holds(path), _FORMATS)):
             config, tensors, shards = read_meta(path, read_json(path / "params.json"))
