@@ -169,6 +169,22 @@ def test_a_damaged_tokenizer_model_is_named(source: Path, content: bytes | str) 
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\xe2\x96\x81the", b"\xe2\x96\x81\xffhe"),  # not UTF-8
+        (b"<0x7F>", b"<0x7\xff"),  # SentencePiece's own message is not UTF-8 then
+        (b"\x00\x00\x80\xbf", b"\x00\x00\xc0\x7f"),  # the score -1.0 becomes NaN
+    ],
+)
+def test_a_tokenizer_model_with_flipped_bits_is_named(source: Path, old: bytes, new: bytes) -> None:
+    content = families.TOKENIZER.read_bytes()
+    assert old in content
+    (source / "tokenizer.model").write_bytes(content.replace(old, new, 1))
+    with pytest.raises(TokenizerError, match=r"tokenizer\.model: not a SentencePiece model"):
+        plan(source)
+
+
+@pytest.mark.parametrize(
     ("name", "content"),
     [
         ("added_tokens.json", {"x": "y"}),

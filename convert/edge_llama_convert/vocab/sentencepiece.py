@@ -6,6 +6,7 @@ The rules for added tokens and padding are those of convert_hf_to_gguf.py
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import gguf
@@ -50,16 +51,15 @@ def read_sentencepiece(checkpoint: Checkpoint, vocab_size: int) -> Vocabulary:
         TokenizerError: a file is damaged, or the model has more pieces than the embedding rows.
     """
     path = checkpoint.path / "tokenizer.model"
-    model = _load(path)
-    count: int = model.GetPieceSize()
-    if count > vocab_size:
+    pieces = _pieces(path)
+    if len(pieces) > vocab_size:
         raise TokenizerError(
-            f"{path}: {count} pieces, but the embedding has {vocab_size} rows",
+            f"{path}: {len(pieces)} pieces, but the embedding has {vocab_size} rows",
             hint="The tokenizer and the weights are of different checkpoints.",
         )
     table = _Table(vocab_size)
-    for number in range(count):
-        table.set(number, model.IdToPiece(number), model.GetScore(number), _kind(model, number))
+    for number, (text, score, kind) in enumerate(pieces):
+        table.set(number, text, score, kind)
     _add_tokens(checkpoint, table)
     special = read_special(checkpoint, vocab_size, merges=False)
     return Vocabulary(
@@ -75,7 +75,8 @@ def read_sentencepiece(checkpoint: Checkpoint, vocab_size: int) -> Vocabulary:
     )
 
 
-def _load(path: Path) -> SentencePieceProcessor:
+def _pieces(path: Path) -> list[tuple[str, float, gguf.TokenType]]:
+    """Return text, score and type of every piece of the SentencePiece model ``path``."""
     from sentencepiece import SentencePieceProcessor
 
     try:
@@ -87,17 +88,23 @@ def _load(path: Path) -> SentencePieceProcessor:
         content = path.read_bytes()
         model = SentencePieceProcessor()
         if not content or not model.LoadFromSerializedProto(content):
-            raise RuntimeError("empty")
+            raise RuntimeError("it is empty")
+        pieces = [
+            (model.IdToPiece(number), model.GetScore(number), _kind(model, number))
+            for number in range(model.GetPieceSize())
+        ]
+        if not all(math.isfinite(score) for _, score, _ in pieces):
+            raise RuntimeError("a score is NaN or Inf")
     except OSError as error:
         raise TokenizerError(
             f"{path}: {error.strerror or error}", hint="Check the file's permissions."
         ) from error
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # as SentencePiece reports damage
         raise TokenizerError(
             f"{path}: not a SentencePiece model ({error})",
             hint=f"{FETCH} If tokenizer.json is the checkpoint's tokenizer, take this file away.",
         ) from error
-    return model
+    return pieces
 
 
 def _kind(model: SentencePieceProcessor, number: int) -> gguf.TokenType:
