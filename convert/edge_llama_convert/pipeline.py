@@ -16,6 +16,14 @@ from .process import peak_memory
 from .quantize import quantise_to_file
 from .recipe import Recipe, choose_type
 from .requantize import is_gguf, model_name_of, plan_gguf
+from .sourcefiles import (
+    SourceFile,
+    check_is_no_source,
+    check_no_holes,
+    check_unchanged,
+    only_used,
+    record,
+)
 from .tensors import map_tensors
 from .vocab import read_bpe
 from .writer import Layout, check_writable, lay_out, publish
@@ -45,6 +53,7 @@ class Plan:
         recipe: the file type.
         params: the model's hyper-parameters.
         layout: header and the place of every tensor.
+        files: the source's files, as they were before they were read.
     """
 
     source: Path
@@ -52,6 +61,7 @@ class Plan:
     recipe: Recipe
     params: LlamaParams
     layout: Layout
+    files: tuple[SourceFile, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -116,10 +126,19 @@ def plan(
         ConvertError: the source is missing, damaged, contradictory or unsupported.
     """
     recipe = Recipe.parse(recipe)
-    if is_gguf(Path(source)):
-        path = Path(source)
+    path = Path(source)
+    files = record(path)
+    if is_gguf(path):
         params, layout = plan_gguf(path, recipe, requantize=requantize)
-        return Plan(path, model_name_of(path), recipe, params, layout)
+        name = model_name_of(path)
+    else:
+        params, layout, name = _plan_checkpoint(path, recipe)
+    refs = [target.tensor.source for target in layout.targets if target.tensor.source]
+    check_no_holes(refs)
+    return Plan(path, name, recipe, params, layout, only_used(files, refs, texts=path.is_dir()))
+
+
+def _plan_checkpoint(source: Path, recipe: Recipe) -> tuple[LlamaParams, Layout, str]:
     checkpoint = Checkpoint.open(source)
     params = read_params(checkpoint.config, checkpoint.path / checkpoint.config_name)
     tensors = map_tensors(checkpoint, params)
@@ -127,8 +146,7 @@ def plan(
     has_output = any(tensor.name == "output.weight" for tensor in tensors)
     kinds = [choose_type(tensor, recipe, params, has_output=has_output) for tensor in tensors]
     writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)
-    layout = lay_out(writer, tensors, kinds)
-    return Plan(checkpoint.path, model_name(checkpoint), recipe, params, layout)
+    return params, lay_out(writer, tensors, kinds), model_name(checkpoint)
 
 
 def convert(
@@ -146,13 +164,16 @@ def convert(
     behind. Peak memory does not depend on the size of the model.
 
     Raises:
-        OutputError: ``output`` exists and ``force`` is false, no space, no permission.
+        OutputError: ``output`` exists and ``force`` is false, no space, no permission, or it is
+            a file of the source.
         TensorError: NaN or Inf in the weights, or a value beyond the type's range.
-        SourceError: a shard changed while it was read.
+        SourceError: a file of the source changed since the plan was made.
     """
     started = time.perf_counter()
     path = Path(output) if output is not None else work.default_output
+    check_is_no_source(path, work.files)
     check_writable(path, force=force)
+    check_unchanged(work.files)
     layout = work.layout
     total = sum(target.nbytes for target in layout.targets)
     done = 0
@@ -169,4 +190,5 @@ def convert(
         quantise_to_file(
             layout.targets, temporary, threads=threads or os.cpu_count() or 1, progress=advance
         )
+        check_unchanged(work.files)
     return Result(path, work, time.perf_counter() - started, peak_memory())
