@@ -169,6 +169,15 @@ def test_linked_files_as_hubs_store_them(tiny: Path, tmp_path: Path) -> None:
     convert(plan(tiny, recipe="q8_0"), tmp_path / "out.gguf")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json"])
+def test_a_pipe_is_not_waited_for(tiny: Path, name: str) -> None:
+    (tiny / ("config.json" if name == "config.json" else "model.safetensors")).unlink()
+    os.mkfifo(tiny / name)
+    with pytest.raises(SourceError, match="not a regular file"):
+        plan(tiny)
+
+
 # --- Outputs -------------------------------------------------------------------------------------
 
 

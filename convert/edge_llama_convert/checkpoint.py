@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError, UnsupportedError
+from .fileio import check_regular
 from .meta import PATTERN as META_PATTERN
 from .meta import read_meta
 from .safetensors import read_header
@@ -102,6 +103,8 @@ class Checkpoint:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from ``path``; SourceError when it is missing, too large or invalid."""
     try:
+        if path.exists():
+            check_regular(path)
         if path.stat().st_size > MAX_JSON_BYTES:
             raise SourceError(
                 f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB, not plausible for this file",

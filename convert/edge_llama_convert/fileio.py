@@ -7,6 +7,7 @@ mapping of a file that shrinks would be a SIGBUS that ends the process.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,16 @@ def _unreadable(path: Path, error: OSError) -> SourceError:
     return SourceError(
         f"{path}: {error.strerror or error}", hint="Check the file, its permissions and the disk."
     )
+
+
+def check_regular(path: Path) -> None:
+    """Raise SourceError unless ``path`` is a regular file: opening a pipe would wait for ever."""
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not regular:
+        raise SourceError(f"{path}: not a regular file", hint="Put the file itself in its place.")
 
 
 class SharedFile:
