@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     RunCLI = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -136,6 +136,20 @@ def test_convert_names_the_file_and_shows_what_is_in_it(
     assert again.returncode == 1
     assert_one_line_error(again, "tiny-q8_0.gguf", "already exists", "--force")
     assert run_cli("convert", str(tiny_checkpoint), "--type", "q8_0", "--force").returncode == 0
+
+
+def test_convert_takes_a_gguf_and_asks_before_quantising_twice(
+    run_cli: RunCLI, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    run_cli("convert", str(tiny_checkpoint), "--type", "q8_0", "-o", "some-q8_0.gguf")
+    refused = run_cli("convert", "some-q8_0.gguf", "--type", "q4_0")
+    assert refused.returncode == 1
+    assert "already quantised" in refused.stderr
+    assert "--requantize" in refused.stderr
+    run = run_cli("convert", "some-q8_0.gguf", "--type", "q4_0", "--requantize")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == f"{Path('models') / 'some-q4_0.gguf'}\n"
+    assert (tmp_path / "models" / "some-q4_0.gguf").is_file()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError, UnsupportedError
+from .fileio import check_regular
 from .meta import PATTERN as META_PATTERN
 from .meta import read_meta
 from .safetensors import read_header
@@ -70,18 +71,7 @@ class Checkpoint:
             UnsupportedError: the weights are in another format, or have an unsupported dtype.
         """
         path = Path(source)
-        if not path.exists():
-            raise SourceError(f"{path}: no such folder", hint="Check the path of the checkpoint.")
-        if not path.is_dir():
-            raise SourceError(
-                f"{path}: not a folder",
-                hint="Give the checkpoint's folder, the one that holds config.json.",
-            )
-        if not any(path.iterdir()):
-            raise SourceError(
-                f"{path}: the folder is empty",
-                hint="It must hold config.json, the tokenizer's files and the weights.",
-            )
+        _check_folder(path)
         if any(path.glob(META_PATTERN)) and not any(map(_holds(path), _FORMATS)):
             config, tensors, shards = read_meta(path, read_json(path / "params.json"))
             return cls(path, config, tensors, shards, "params.json", interleaved=True)
@@ -113,6 +103,8 @@ class Checkpoint:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from ``path``; SourceError when it is missing, too large or invalid."""
     try:
+        if path.exists():
+            check_regular(path)
         if path.stat().st_size > MAX_JSON_BYTES:
             raise SourceError(
                 f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB, not plausible for this file",
@@ -132,6 +124,26 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SourceError(f"{path}: must hold a JSON object", hint="Fetch the file again.")
     return content
+
+
+def _check_folder(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise SourceError(
+            f"{path}: a link that leads nowhere, or in a circle",
+            hint="Give the folder itself, or mend the link.",
+        )
+    if not path.exists():
+        raise SourceError(f"{path}: no such folder", hint="Check the path of the checkpoint.")
+    if not path.is_dir():
+        raise SourceError(
+            f"{path}: not a folder",
+            hint="Give the checkpoint's folder, the one that holds config.json.",
+        )
+    if not any(path.iterdir()):
+        raise SourceError(
+            f"{path}: the folder is empty",
+            hint="It must hold config.json, tokenizer.json and the weights (*.safetensors).",
+        )
 
 
 def _holds(path: Path) -> Callable[[_Format], bool]:

@@ -7,6 +7,7 @@ mapping of a file that shrinks would be a SIGBUS that ends the process.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,34 @@ if TYPE_CHECKING:
 _POSITIONED = hasattr(os, "preadv") and hasattr(os, "pwrite")
 
 
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    return SourceError(
+        f"{path}: {error.strerror or error}", hint="Check the file, its permissions and the disk."
+    )
+
+
+def check_regular(path: Path) -> None:
+    """Raise SourceError unless ``path`` is a regular file: opening a pipe would wait for ever."""
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not regular:
+        raise SourceError(f"{path}: not a regular file", hint="Put the file itself in its place.")
+
+
 class SharedFile:
     """A file that threads read or write at explicit offsets; use as a context manager."""
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
         binary = getattr(os, "O_BINARY", 0)
         self.path = path
-        self._fd = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | binary)
+        try:
+            self._fd = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | binary)
+        except OSError as error:
+            if write:
+                raise
+            raise _unreadable(path, error) from error
         self._lock = threading.Lock()
 
     def __enter__(self) -> SharedFile:
@@ -49,11 +71,15 @@ class SharedFile:
         """Fill ``buffer`` (bytes) from ``offset``.
 
         Raises:
-            SourceError: the file ends first, i.e. it was truncated after it was opened.
+            SourceError: the file ends first, i.e. it was truncated after it was opened; or the
+                disk fails.
         """
         done = 0
         while done < len(buffer):
-            count = self._read_some(buffer[done:], offset + done)
+            try:
+                count = self._read_some(buffer[done:], offset + done)
+            except OSError as error:
+                raise _unreadable(self.path, error) from error
             if count == 0:
                 raise SourceError(
                     f"{self.path}: the file ended at byte {offset + done:,} while being read",

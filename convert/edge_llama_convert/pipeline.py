@@ -18,6 +18,14 @@ from .process import peak_memory
 from .quantize import Target, quantise_to_file
 from .recipe import Recipe
 from .requantize import is_gguf, model_name_of, plan_gguf
+from .sourcefiles import (
+    SourceFile,
+    check_is_no_source,
+    check_no_holes,
+    check_unchanged,
+    only_used,
+    record,
+)
 from .tensors import map_tensors
 from .vocab import read_vocabulary
 from .writer import Layout, check_writable, lay_out, publish
@@ -48,6 +56,7 @@ class Plan:
         recipe: the file type.
         params: the model's hyper-parameters.
         layout: header and the place of every tensor.
+        files: the source's files, as they were before they were read.
     """
 
     source: Path
@@ -55,6 +64,7 @@ class Plan:
     recipe: Recipe
     params: LlamaParams
     layout: Layout
+    files: tuple[SourceFile, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -157,24 +167,28 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
         ConvertError: the source is missing, damaged, contradictory or unsupported.
     """
     recipe = Recipe.parse(recipe)
-    if is_gguf(Path(source)):
-        path = Path(source)
+    path = Path(source)
+    files = record(path)
+    if is_gguf(path):
         if metadata or pre:
             raise ConvertError(
                 f"{path}: a GGUF keeps its metadata and tokenizer",
                 hint="Leave out --metadata and --pre, or convert from the checkpoint.",
             )
         params, layout = plan_gguf(path, recipe, overrides, requantize=requantize)
-        return Plan(path, model_name_of(path), recipe, params, layout)
-    checkpoint = Checkpoint.open(source)
-    params = read_params(checkpoint.config, checkpoint.path / checkpoint.config_name)
-    tensors = map_tensors(checkpoint, params)
-    vocabulary = read_vocabulary(checkpoint, params.vocab_size, pre=pre)
-    kinds = choose_types(tensors, recipe, params, overrides)
-    writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)
-    set_metadata(writer, metadata or {})
-    layout = lay_out(writer, tensors, kinds)
-    return Plan(checkpoint.path, model_name(checkpoint), recipe, params, layout)
+        name = model_name_of(path)
+    else:
+        checkpoint = Checkpoint.open(path)
+        params = read_params(checkpoint.config, checkpoint.path / checkpoint.config_name)
+        tensors = map_tensors(checkpoint, params)
+        vocabulary = read_vocabulary(checkpoint, params.vocab_size, pre=pre)
+        kinds = choose_types(tensors, recipe, params, overrides)
+        writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)
+        set_metadata(writer, metadata or {})
+        layout, name = lay_out(writer, tensors, kinds), model_name(checkpoint)
+    refs = [source for target in layout.targets for source in target.tensor.sources]
+    check_no_holes(refs)
+    return Plan(path, name, recipe, params, layout, only_used(files, refs, texts=path.is_dir()))
 
 
 def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its own
@@ -195,13 +209,16 @@ def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its o
     exception it raises means that there will be no file.
 
     Raises:
-        OutputError: ``output`` exists and ``force`` is false, no space, no permission.
+        OutputError: ``output`` exists and ``force`` is false, no space, no permission, or it is
+            a file of the source.
         TensorError: NaN or Inf in the weights, or a value beyond the type's range.
-        SourceError: a shard changed while it was read.
+        SourceError: a file of the source changed since the plan was made.
     """
     started = time.perf_counter()
     path = Path(output) if output is not None else work.default_output
+    check_is_no_source(path, work.files)
     check_writable(path, force=force)
+    check_unchanged(work.files)
     layout = work.layout
     total = sum(target.nbytes for target in layout.targets)
     done = 0
@@ -218,6 +235,7 @@ def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its o
         quantise_to_file(
             layout.targets, temporary, threads=threads or os.cpu_count() or 1, progress=advance
         )
+        check_unchanged(work.files)
         if check is not None:
             check(temporary)
     return Result(path, work, time.perf_counter() - started, peak_memory())

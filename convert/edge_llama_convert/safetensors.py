@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError, UnsupportedError
+from .fileio import check_regular
 from .refs import DTYPE_SIZES, TensorRef
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def read_header(path: Path) -> dict[str, TensorRef]:
         SourceError: the file is missing, truncated, or its header is damaged.
         UnsupportedError: a tensor has a dtype that cannot be converted.
     """
+    check_regular(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

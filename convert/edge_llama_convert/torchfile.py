@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError, UnsupportedError
+from .fileio import check_regular
 from .refs import DTYPE_SIZES, TensorRef
 from .unpickle import MAX_PICKLE_BYTES, StoredTensor, unpickle
 from .zipindex import AGAIN, ZipIndex
@@ -28,6 +29,7 @@ def read_torch_file(path: Path) -> dict[str, TensorRef]:
         UnsupportedError: the format before PyTorch 1.6, a pickle that refers to anything but
             tensors, or a tensor of a dtype or memory layout that cannot be converted.
     """
+    check_regular(path)
     try:
         with path.open("rb") as file:
             magic = file.read(4)

@@ -81,14 +81,30 @@ def check_writable(path: Path, *, force: bool) -> None:
     """Refuse early what could only fail late.
 
     Raises:
-        OutputError: ``path`` exists and ``force`` is false, or is a folder.
+        OutputError: ``path`` exists and ``force`` is false, or is a folder; its folder is a file
+            or may not be written to.
     """
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder", hint="Name the file: -o FOLDER/NAME.gguf")
-    if path.exists() and not force:
-        raise OutputError(
-            f"{path}: already exists", hint="Use --force to replace it, or -o for another name."
-        )
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder", hint="Name the file: -o FOLDER/NAME.gguf")
+        if os.path.lexists(path) and not force:  # also a link that leads nowhere
+            raise OutputError(
+                f"{path}: already exists", hint="Use --force to replace it, or -o for another name."
+            )
+        folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+        if not folder.is_dir():
+            raise OutputError(
+                f"{path}: {folder} is not a folder",
+                hint="Choose another place with -o.",
+            )
+        effective = os.access in os.supports_effective_ids
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+            raise OutputError(
+                f"{path}: no permission to write to {folder}",
+                hint="Change the folder's permissions, or choose another with -o.",
+            )
+    except OSError as error:
+        raise _explain(error, path, 0) from error
 
 
 @contextlib.contextmanager

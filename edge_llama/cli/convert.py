@@ -23,8 +23,8 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="The checkpoint's folder (config.json, tokenizer, *.safetensors or "
-            "pytorch_model*.bin; or Meta's consolidated.*.pth), or a GGUF file."
+            help="The checkpoint's folder (*.safetensors, pytorch_model*.bin or "
+            "consolidated.*.pth with their JSON files), or a GGUF file."
         ),
     ],
     output: Annotated[
