@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 
 from edge_llama.config import ModelConfig
 from edge_llama.native import NativeModel
-from edge_llama_convert import TokenizerError, UnsupportedError, convert, plan
+from edge_llama_convert import SourceError, TokenizerError, UnsupportedError, convert, plan
 from edge_llama_convert.vocab.pretokenizer import NAMES
 from edge_llama_convert.vocab.splitting import recognise
 
@@ -92,6 +92,13 @@ def test_ends_llama_cpp_knows_by_their_text_need_no_key(bpe_source: Path) -> Non
 def test_odd_end_tokens_are_passed_over(spm_source: Path, value: Any) -> None:
     edit(spm_source / "generation_config.json", eos_token_id=value)
     assert "ggml.eot_token_id" not in fields(spm_source)
+
+
+@pytest.mark.parametrize("entry", [{"temperature": "hot"}, {"top_k": 2.5}, {"top_p": [1]}])
+def test_sampling_defaults_that_are_no_numbers(spm_source: Path, entry: dict[str, Any]) -> None:
+    edit(spm_source / "generation_config.json", **entry)
+    with pytest.raises(SourceError, match=rf"generation_config\.json: {next(iter(entry))} = "):
+        plan(spm_source)
 
 
 def test_a_list_in_config_json_counts_too(spm_source: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import gguf
 
-from .errors import ConvertError
+from .errors import ConvertError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .tensors import GGUFTensor
     from .vocab import Vocabulary
+
+
+_SAMPLING_TYPES: Mapping[str, type] = {
+    "sampling_sequence": str,
+    "sampling_top_k": int,
+    "sampling_penalty_last_n": int,
+    "sampling_mirostat": int,
+}
 
 
 def build_metadata(
@@ -105,8 +113,24 @@ def _add_general(
     if metadata.sampling_penalty_repeat is None:  # gguf 0.19 knows another name for it only
         generation = checkpoint.optional_json("generation_config.json")
         metadata.sampling_penalty_repeat = generation.get("repetition_penalty")
+    _check_sampling(metadata, checkpoint)
     writer.add_type(gguf.GGUFType.MODEL)
     metadata.set_gguf_meta_model(writer)
+
+
+def _check_sampling(metadata: gguf.Metadata, checkpoint: Checkpoint) -> None:
+    """Refuse sampling defaults that GGUF cannot hold; they come from generation_config.json."""
+    for name, value in vars(metadata).items():
+        if not name.startswith("sampling_") or value is None:
+            continue
+        wanted = _SAMPLING_TYPES.get(name, (int, float))
+        if not isinstance(value, wanted):
+            key = "temperature" if name == "sampling_temp" else name.removeprefix("sampling_")
+            raise SourceError(
+                f"{checkpoint.path / 'generation_config.json'}: "
+                f"{key} = {value!r}, not {'a text' if wanted is str else 'a number'} as it must be",
+                hint="Mend the entry or take the file away; it only holds sampling defaults.",
+            )
 
 
 def _add_hyper_parameters(writer: gguf.GGUFWriter, params: LlamaParams) -> None:
