@@ -80,6 +80,8 @@ def _report(failure: BaseException) -> int:
     hint = getattr(failure, "hint", None)
     if isinstance(failure, KeyboardInterrupt | typer.Abort):
         code = INTERRUPTED
+    elif isinstance(failure, SystemExit):  # e.g. help whose reader went away
+        code = failure.code if isinstance(failure.code, int) else 1
     elif isinstance(failure, typer.Exit):
         code = failure.exit_code
     elif hasattr(failure, "show") and hasattr(failure, "exit_code"):

@@ -25,33 +25,17 @@ _HELP = """\
 Ctrl-C stops an answer. End a line with \\ to go on in the next."""
 
 
+@options.runs_model
 def chat(
     model: options.ModelName = None,
     system: Annotated[str | None, typer.Option("--system", help="A system prompt.")] = None,
-    ctx: options.Context = options.MODEL.n_ctx,
-    threads: options.Threads = options.MODEL.threads,
-    kv_type: options.KV = options.MODEL.kv_type,
-    temperature: options.Temperature = options.SAMPLING.temperature,
-    top_k: options.TopK = options.SAMPLING.top_k,
-    top_p: options.TopP = options.SAMPLING.top_p,
-    min_p: options.MinP = options.SAMPLING.min_p,
-    repeat_penalty: options.RepeatPenalty = options.SAMPLING.repeat_penalty,
-    seed: options.Seed = options.SAMPLING.seed,
-    max_tokens: options.MaxTokens = options.SAMPLING.max_tokens,
+    *,
+    config: ModelConfig,
+    sampling: Sampling,
 ) -> None:
     """Talk to a model. With a prompt on standard input, answer it once and exit."""
     from .runtime import open_model, read_stdin, write_stream
 
-    sampling = Sampling(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repeat_penalty=repeat_penalty,
-        seed=seed,
-        max_tokens=max_tokens,
-    )
-    config = ModelConfig(n_ctx=ctx, threads=threads, kv_type=kv_type)
     interactive = sys.stdin.isatty()
     question = None if interactive else read_stdin()
     if not interactive and not question:

@@ -12,6 +12,7 @@ from ..errors import InvalidOptionError
 from . import console, options
 
 
+@options.runs_model
 def generate(
     first: Annotated[
         str | None,
@@ -32,41 +33,20 @@ def generate(
         bool, typer.Option("--raw", help="Continue the text itself, without the chat template.")
     ] = False,
     system: Annotated[str | None, typer.Option("--system", help="A system prompt.")] = None,
-    ctx: options.Context = options.MODEL.n_ctx,
-    threads: options.Threads = options.MODEL.threads,
-    kv_type: options.KV = options.MODEL.kv_type,
-    temperature: options.Temperature = options.SAMPLING.temperature,
-    top_k: options.TopK = options.SAMPLING.top_k,
-    top_p: options.TopP = options.SAMPLING.top_p,
-    min_p: options.MinP = options.SAMPLING.min_p,
-    repeat_penalty: options.RepeatPenalty = options.SAMPLING.repeat_penalty,
-    seed: options.Seed = options.SAMPLING.seed,
-    max_tokens: options.MaxTokens = options.SAMPLING.max_tokens,
-    stop: options.Stop = None,
+    *,
+    config: ModelConfig,
+    sampling: Sampling,
 ) -> None:
     """Answer one prompt; the answer and nothing else goes to standard output.
 
     With one argument it is the prompt and the embedded model answers; a name that ends in
     .gguf or lies in models/ is taken as the model, with the prompt on standard input.
     """
-    from .runtime import open_model, read_stdin, sampling_for, write_stream
+    from .runtime import open_model, read_stdin, write_stream
 
     name, prompt = _model_and_prompt(first, second, model)
     if raw and system is not None:
         raise InvalidOptionError("--raw and --system exclude each other", hint="Drop one of them.")
-    sampling = sampling_for(
-        Sampling(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            seed=seed,
-            max_tokens=max_tokens,
-        ),
-        stop,
-    )
-    config = ModelConfig(n_ctx=ctx, threads=threads, kv_type=kv_type)
     if prompt is None:
         prompt = read_stdin()
     if not prompt:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from . import console
 
 if TYPE_CHECKING:
-    from ..config import ModelConfig, Sampling
+    from ..config import ModelConfig
     from ..generate import Reply
     from ..model import Model
     from ..stream import Stream
@@ -58,12 +58,3 @@ def summary(reply: Reply) -> str:
     if reply.finish_reason in endings:
         parts.append(endings[reply.finish_reason])
     return "[" + " | ".join(parts) + "]"
-
-
-def sampling_for(base: Sampling, stop: list[str] | None) -> Sampling:
-    """Return ``base`` with the stop strings as typed on the command line."""
-    from ..config import with_options
-
-    # A shell passes "\n" as two characters; nobody means a backslash and an n.
-    texts = tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in stop or ())
-    return with_options(base, {"stop": texts})
