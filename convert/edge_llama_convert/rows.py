@@ -55,10 +55,8 @@ def chunks(tensor: GGUFTensor) -> Iterator[tuple[int, int]]:
 
     A piece lies within one source, so it never spans two experts.
     """
-    step = max(1, CHUNK_ELEMENTS // tensor.n_per_row)
-    if tensor.permuted_heads:  # rows move within a head, so a chunk holds whole heads
-        head_rows = tensor.rows // tensor.permuted_heads
-        step = max(1, step // head_rows) * head_rows
+    together = tensor.rows_together
+    step = max(1, CHUNK_ELEMENTS // tensor.n_per_row // together) * together
     for begin in range(0, tensor.rows, tensor.rows_per_source):
         end = begin + tensor.rows_per_source
         for first in range(begin, end, step):
@@ -96,8 +94,7 @@ class RowReader:
         raw = self.scratch.get("raw", rows * row_bytes)
         read_rows(self._files, ref, row, raw.reshape(rows, row_bytes))
         if tensor.permuted_heads:
-            head_rows = tensor.rows // tensor.permuted_heads
-            raw = permute_rows(raw.reshape(rows, row_bytes), head_rows).reshape(-1)
+            raw = permute_rows(raw.reshape(rows, row_bytes), tensor.rows_together).reshape(-1)
         return raw, ref.dtype
 
     def to_float32(self, raw: Bytes, dtype: str) -> npt.NDArray[np.float32]:

@@ -56,6 +56,11 @@ class GGUFTensor:
         """Elements per row."""
         return 1 if len(self.shape) == 1 and self.permuted_heads else self.shape[-1]
 
+    @property
+    def rows_together(self) -> int:
+        """Number of rows that can only be read together: a head's if they are permuted, else 1."""
+        return self.rows // self.permuted_heads if self.permuted_heads else 1
+
     def source_name(self, row: int) -> str:
         """Return the checkpoint's name of the tensor that ``row`` comes from."""
         return self.sources[row // self.rows_per_source].name if self.sources else self.name

@@ -178,9 +178,11 @@ def _rows(
     if not everything:  # the first and the last chunk: headers, offsets and ends would show
         pieces = pieces[:1] + pieces[1:][-1:]
     for first, count in pieces:
-        raw, dtype = reader.read(tensor, first, count)
-        original = reader.to_float32(raw, dtype).reshape(count, tensor.n_per_row)
         take = count if everything or tensor.n_per_row == 1 else min(count, _QUICK_ROWS)
+        together = tensor.rows_together
+        needed = -(-take // together) * together
+        raw, dtype = reader.read(tensor, first, needed)
+        original = reader.to_float32(raw, dtype).reshape(needed, tensor.n_per_row)
         packed = np.empty((take, row_bytes), dtype=np.uint8)
         written.read_into(packed.reshape(-1).data, target.offset + first * row_bytes)
         yield original[:take], decode(packed, target.kind).reshape(take, tensor.n_per_row)

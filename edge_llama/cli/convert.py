@@ -96,12 +96,13 @@ def convert(
     """Turn a LLaMA checkpoint, or a GGUF, into a quantised GGUF, in one pass."""
     from edge_llama_convert import Recipe, TypeOverrides
     from edge_llama_convert import plan as make_plan
-    from edge_llama_convert.verify import require
+    from edge_llama_convert.verify import Level, require
 
     from .verify import compare, show
 
-    if verify not in {"quick", "full", "off"}:
-        raise InvalidOptionError(f"unknown --verify {verify}", hint="Use quick, full or off.")
+    levels = [level.value for level in Level]
+    if verify not in levels:
+        raise InvalidOptionError(f"unknown --verify {verify}", hint=f"Use {', '.join(levels)}.")
     known = [recipe.value for recipe in Recipe]
     if kind.lower() not in known:
         raise InvalidOptionError(f"unknown --type {kind}", hint=f"Use one of {', '.join(known)}.")
@@ -128,7 +129,7 @@ def convert(
         target,
         force=force,
         threads=threads,
-        check=check if verify != "off" else None,
+        check=check if verify != Level.OFF else None,
     )
     if as_json:
         console.write_json({**describe(work, result.path), "seconds": round(result.seconds, 3)})
