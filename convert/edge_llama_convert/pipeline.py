@@ -31,7 +31,7 @@ from .vocab import read_vocabulary
 from .writer import Layout, check_writable, lay_out, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from .ggml import GGMLType
     from .overrides import TypeOverrides
@@ -57,6 +57,7 @@ class Plan:
         params: the model's hyper-parameters.
         layout: header and the place of every tensor.
         files: the source's files, as they were before they were read.
+        probes: the original tokenizer's ids of :data:`vocab.probe.PROBES`; none of a GGUF's.
     """
 
     source: Path
@@ -65,6 +66,7 @@ class Plan:
     params: LlamaParams
     layout: Layout
     files: tuple[SourceFile, ...] = ()
+    probes: Sequence[Sequence[int]] = ()
 
     @property
     def nbytes(self) -> int:
@@ -169,6 +171,7 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
     recipe = Recipe.parse(recipe)
     path = Path(source)
     files = record(path)
+    probes: Sequence[Sequence[int]] = ()
     if is_gguf(path):
         if metadata or pre:
             raise ConvertError(
@@ -186,9 +189,11 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
         writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)
         set_metadata(writer, metadata or {})
         layout, name = lay_out(writer, tensors, kinds), model_name(checkpoint)
+        probes = vocabulary.probes
     refs = [source for target in layout.targets for source in target.tensor.sources]
     check_no_holes(refs)
-    return Plan(path, name, recipe, params, layout, only_used(files, refs, texts=path.is_dir()))
+    used = only_used(files, refs, texts=path.is_dir())
+    return Plan(path, name, recipe, params, layout, used, probes)
 
 
 def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its own

@@ -1,7 +1,9 @@
-"""What the running process has used."""
+"""The memory of the running process."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
 from pathlib import Path
 
@@ -21,3 +23,15 @@ def peak_memory() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def release_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it (glibc).
+
+    Tokenizers are read as millions of small pieces; once they are freed the heap would stay as
+    large, and the next large object come on top.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -21,7 +21,7 @@ from .ggml import GGMLType
 from .originals import OriginalWeights
 from .reference import ROPE_TYPES, forward
 from .rows import RowReader, chunks, open_sources
-from .vocab.probe import PROBES, original_tokenizer
+from .vocab.probe import PROBES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -199,11 +199,11 @@ def decode(packed: npt.NDArray[np.uint8], kind: GGMLType) -> Array:
 
 
 def _check_tokens(plan: Plan, runtime: Runtime) -> Check:
-    if plan.source.is_file():
+    if not plan.probes:
         detail = "taken over from the source as it is"
         return Check("tokenizer", passed=True, detail=detail)
-    original = original_tokenizer(plan.source)
-    different = [text for text in PROBES if runtime.tokenize(text) != original(text)]
+    pairs = zip(PROBES, plan.probes, strict=True)
+    different = [text for text, original in pairs if runtime.tokenize(text) != list(original)]
     if different:
         # One text may differ: llama.cpp's splittings treat a few rare characters their own way.
         detail = f"{len(different)} of {len(PROBES)} texts differ, e.g. {different[0][:40]!r}"

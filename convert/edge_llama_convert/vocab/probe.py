@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from .pretokenizer import PROBE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
 #: Prose, code, numbers, scripts, emoji, white space, contractions, control tokens.
 PROBES = (
@@ -31,20 +30,6 @@ PROBES = (
 )
 
 
-def original_tokenizer(source: Path) -> Callable[[str], list[int]]:
-    """Return the tokenizer of the checkpoint folder: text -> ids, nothing added around it."""
-    model = source / "tokenizer.model"
-    if model.is_file():
-        from sentencepiece import SentencePieceProcessor
-
-        processor = SentencePieceProcessor(model_file=str(model))
-        return lambda text: list(processor.encode(text))
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
-
-    def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
-
-    return encode
+def encode_probes(encode: Callable[[str], Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Return the ids of every probe text; ``encode`` adds nothing around a text."""
+    return tuple(tuple(encode(text)) for text in PROBES)

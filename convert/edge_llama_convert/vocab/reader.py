@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import TokenizerError, UnsupportedError
-from .bpe import read_bpe
+from ..process import release_memory
+from .bpe import Behaviour, observe, read_bpe
 from .pretokenizer import check_name
 from .sentencepiece import read_sentencepiece
 from .sentencepiece_json import read_sentencepiece_json
 from .special import FETCH
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..checkpoint import Checkpoint
-    from .vocabulary import Vocabulary
 
 
 def read_vocabulary(
@@ -35,6 +38,17 @@ def read_vocabulary(
     path = checkpoint.path / "tokenizer.json"
     if not path.is_file():
         raise TokenizerError(f"{path}: missing, and no tokenizer.model", hint=FETCH)
+    behaviour = _observe(checkpoint, path, vocab_size, pre)
+    if isinstance(behaviour, Vocabulary):
+        return behaviour
+    release_memory()
+    return read_bpe(checkpoint, behaviour, vocab_size)
+
+
+def _observe(
+    checkpoint: Checkpoint, path: Path, vocab_size: int, pre: str | None
+) -> Behaviour | Vocabulary:
+    """Load the tokenizer; it is gone again when this returns."""
     from tokenizers import Tokenizer
 
     try:
@@ -49,4 +63,4 @@ def read_vocabulary(
         )
     if tokenizer.model.byte_fallback:
         return read_sentencepiece_json(checkpoint, tokenizer, vocab_size)
-    return read_bpe(checkpoint, tokenizer, vocab_size, pre=pre)
+    return observe(tokenizer, path, pre=pre)

@@ -13,6 +13,7 @@ import gguf
 
 from ..errors import TokenizerError
 from .added import ADDED_SCORE, PADDING_SCORE, looks_special, user_defined
+from .probe import encode_probes
 from .special import FETCH, bos_override, extra_ids, read_special, space_prefix
 from .vocabulary import Vocabulary
 
@@ -51,7 +52,7 @@ def read_sentencepiece(checkpoint: Checkpoint, vocab_size: int) -> Vocabulary:
         TokenizerError: a file is damaged, or the model has more pieces than the embedding rows.
     """
     path = checkpoint.path / "tokenizer.model"
-    pieces = _pieces(path)
+    pieces, probes = _pieces(path)
     if len(pieces) > vocab_size:
         raise TokenizerError(
             f"{path}: {len(pieces)} pieces, but the embedding has {vocab_size} rows",
@@ -61,7 +62,7 @@ def read_sentencepiece(checkpoint: Checkpoint, vocab_size: int) -> Vocabulary:
     for number, (text, score, kind) in enumerate(pieces):
         table.set(number, text, score, kind)
     _add_tokens(checkpoint, table)
-    special = read_special(checkpoint, vocab_size, merges=False)
+    special = read_special(checkpoint, checkpoint.optional_json("tokenizer.json"), vocab_size)
     return Vocabulary(
         model="llama",
         pre="default",
@@ -69,14 +70,17 @@ def read_sentencepiece(checkpoint: Checkpoint, vocab_size: int) -> Vocabulary:
         types=[int(kind) for kind in table.types],
         scores=table.scores,
         special=special,
+        probes=probes,
         add_bos=bos_override(vocab_size),
         add_space_prefix=space_prefix(checkpoint),
         extra_ids=extra_ids(checkpoint, special, table.tokens, table.types),
     )
 
 
-def _pieces(path: Path) -> list[tuple[str, float, gguf.TokenType]]:
-    """Return text, score and type of every piece of the SentencePiece model ``path``."""
+def _pieces(
+    path: Path,
+) -> tuple[list[tuple[str, float, gguf.TokenType]], tuple[tuple[int, ...], ...]]:
+    """Return text, score and type of every piece of the SentencePiece model, and its probes."""
     from sentencepiece import SentencePieceProcessor
 
     try:
@@ -95,6 +99,7 @@ def _pieces(path: Path) -> list[tuple[str, float, gguf.TokenType]]:
         ]
         if not all(math.isfinite(score) for _, score, _ in pieces):
             raise RuntimeError("a score is NaN or Inf")
+        probes = encode_probes(model.encode)
     except OSError as error:
         raise TokenizerError(
             f"{path}: {error.strerror or error}", hint="Check the file's permissions."
@@ -104,7 +109,7 @@ def _pieces(path: Path) -> list[tuple[str, float, gguf.TokenType]]:
             f"{path}: not a SentencePiece model ({error})",
             hint=f"{FETCH} If tokenizer.json is the checkpoint's tokenizer, take this file away.",
         ) from error
-    return pieces
+    return pieces, probes
 
 
 def _kind(model: SentencePieceProcessor, number: int) -> gguf.TokenType:

@@ -8,19 +8,20 @@ follow the merges, and a conversion that would still tokenise otherwise is refus
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gguf
 
-from ..checkpoint import read_json
 from ..errors import TokenizerError, UnsupportedError
 from .added import ADDED_SCORE, PADDING_SCORE, looks_special, user_defined
 from .bpe_scores import encode, scores_of
 from .pretokenizer import PROBE
+from .probe import encode_probes
 from .special import FETCH, bos_override, extra_ids, read_special, space_prefix
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tokenizers import Tokenizer
@@ -49,10 +50,11 @@ def read_sentencepiece_json(
             hint="Tokens were added without resizing the embedding, or the files are of "
             "different checkpoints.",
         )
-    tokens, scores, types = _table(tokenizer, vocab, _merges(path), vocab_size)
+    document = checkpoint.optional_json("tokenizer.json")
+    tokens, scores, types = _table(tokenizer, vocab, _merges(path, document), vocab_size)
     prefix = _adds_space(tokenizer)
     _check(tokenizer, path, tokens, scores, prefix=prefix)
-    special = read_special(checkpoint, vocab_size, merges=False)
+    special = read_special(checkpoint, document, vocab_size)
     # llama.cpp adds a space unless told otherwise; the key is written when the files speak of it.
     silent = prefix and space_prefix(checkpoint) is None
     return Vocabulary(
@@ -62,15 +64,16 @@ def read_sentencepiece_json(
         types=[int(kind) for kind in types],
         scores=scores,
         special=special,
+        probes=encode_probes(lambda text: tokenizer.encode(text, add_special_tokens=False).ids),
         add_bos=bos_override(vocab_size),
         add_space_prefix=None if silent else prefix,
         extra_ids=extra_ids(checkpoint, special, tokens, types),
     )
 
 
-def _merges(path: Path) -> list[tuple[str, str]]:
+def _merges(path: Path, document: Mapping[str, Any]) -> list[tuple[str, str]]:
     try:
-        merges = read_json(path)["model"]["merges"]
+        merges = document["model"]["merges"]
         pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
         result = [(str(left), str(right)) for left, right in pairs]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

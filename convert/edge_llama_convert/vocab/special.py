@@ -1,25 +1,27 @@
 """Special token ids, what is added around a text, and chat templates.
 
-``gguf.SpecialVocab`` reads them. Its release 0.19 differs from the one that the pinned llama.cpp
-carries in how it reads the post-processor of tokenizer.json; that part is done here.
+The rules are those of ``SpecialVocab`` in the llama.cpp that results are compared with
+(gguf-py/gguf/vocab.py). The release of ``gguf`` on PyPI reads the post-processor otherwise, and
+would parse tokenizer.json, the largest of the small files, a second time.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gguf
 
 from ..errors import TokenizerError
-from .templates import named_templates
+from .templates import named_templates, read_templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..checkpoint import Checkpoint
 
-# It warns about templates that every Llama 2 has; seen only where logging is set up.
+# gguf warns about what many checkpoints have; seen only where logging is set up.
 logging.getLogger("gguf").addHandler(logging.NullHandler())
 
 FETCH = "Download the tokenizer files of the same checkpoint again."
@@ -38,22 +40,47 @@ _KNOWN_END_TEXTS = (
 )
 _KNOWN_ENDS = frozenset(_KNOWN_END_TEXTS.split())
 
+_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
-def read_special(checkpoint: Checkpoint, vocab_size: int, *, merges: bool) -> gguf.SpecialVocab:
+
+@dataclass
+class SpecialTokens:
+    """Special tokens by their role, in the order the keys are written.
+
+    Attributes:
+        ids: token ids by role, e.g. ``{"bos": 1}``.
+        add: whether the tokenizer puts the token of a role around a text.
+        templates: chat templates by name.
+    """
+
+    ids: dict[str, int] = field(default_factory=dict)
+    add: dict[str, bool] = field(default_factory=dict)
+    templates: dict[str, str] = field(default_factory=dict)
+
+
+def read_special(
+    checkpoint: Checkpoint, tokenizer: Mapping[str, Any], vocab_size: int
+) -> SpecialTokens:
     """Read the special tokens and chat templates of ``checkpoint``.
 
-    ``merges`` asks for the BPE merges as well. Ids beyond ``vocab_size`` are left out.
+    ``tokenizer`` is the content of tokenizer.json, {} without it. Ids beyond ``vocab_size`` are
+    left out.
 
     Raises:
         TokenizerError: tokenizer.json or tokenizer_config.json is damaged.
     """
     try:
-        special = gguf.SpecialVocab(checkpoint.path, load_merges=merges, n_vocab=vocab_size)
-        tokenizer = checkpoint.optional_json("tokenizer.json")
-        config = checkpoint.optional_json("tokenizer_config.json")
-        _apply_post_processor(special, tokenizer, config, vocab_size)
-        named_templates(special.chat_template)  # only to find damage here
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        config = dict(checkpoint.optional_json("tokenizer_config.json"))
+        special, roles = SpecialTokens(), list(_ROLES)
+        if tokenizer:
+            _apply_post_processor(special, roles, tokenizer, config)
+        if config:
+            special.templates = named_templates(read_templates(checkpoint.path, config))
+            _read_roles(special, roles, tokenizer.get("added_tokens") or [], config, vocab_size)
+        root = checkpoint.optional_json("config.json")
+        for role in roles:
+            _set_id(special, role, root.get(f"{role}_token_id"), vocab_size)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         raise TokenizerError(
             f"{checkpoint.path}: tokenizer.json or tokenizer_config.json is damaged ({error})",
             hint=FETCH,
@@ -61,56 +88,115 @@ def read_special(checkpoint: Checkpoint, vocab_size: int, *, merges: bool) -> gg
     return special
 
 
-def _apply_post_processor(
-    special: gguf.SpecialVocab,
-    tokenizer: Mapping[str, Any],
+def _set_id(special: SpecialTokens, role: str, number: object, vocab_size: int) -> None:
+    if not isinstance(number, int) or isinstance(number, bool):
+        return
+    if number < 0:
+        raise ValueError(f"{role} token id {number}")
+    if number < vocab_size:
+        special.ids.setdefault(role, number)
+
+
+def _read_roles(
+    special: SpecialTokens,
+    roles: Sequence[str],
+    added_tokens: Sequence[Mapping[str, Any]],
     config: Mapping[str, Any],
     vocab_size: int,
 ) -> None:
+    for role in roles:
+        adds = config.get(f"add_{role}_token")
+        if isinstance(adds, bool):  # the post-processor is what really runs, so it comes first
+            special.add.setdefault(role, adds)
+        entry = config.get(f"{role}_token")
+        text = entry.get("content") if isinstance(entry, dict) else entry
+        if isinstance(text, str):
+            ids = (token.get("id") for token in added_tokens if token.get("content") == text)
+            _set_id(special, role, next(ids, None), vocab_size)
+
+
+def _apply_post_processor(
+    special: SpecialTokens,
+    roles: list[str],
+    tokenizer: Mapping[str, Any],
+    config: dict[str, Any],
+) -> None:
+    """Take from the post-processor what is added; ``config`` and ``roles`` get what it implies."""
+    for role, stand_in in (("bos", "cls"), ("eos", "sep")):
+        if not config.get(f"{role}_token") and config.get(f"{stand_in}_token"):
+            config[f"{role}_token"] = config[f"{stand_in}_token"]
+    stated = bool(config)
+    names = {role: config.get(f"{role}_token") for role in ("bos", "eos", "cls", "sep")}
     post = tokenizer.get("post_processor") or {}
-    flags: dict[str, bool] = {}
     for processor in post.get("processors", [post]):
         kind = processor.get("type")
         if kind == "ByteLevel":
-            flags.setdefault("bos", False)
-            flags.setdefault("eos", False)
+            special.add.setdefault("bos", False)
+            special.add.setdefault("eos", False)
         elif kind == "RobertaProcessing":
-            flags.update(bos=True, eos=True)
+            special.add.update(bos=True, eos=True, sep=True)
+            for role, fallback in (("cls", "bos"), ("sep", "eos")):
+                if not names[role] and stated:
+                    names[role] = processor.get(role, [names[fallback]])[0]
         elif kind == "TemplateProcessing":
-            first, last = _ends(processor.get("single", []))
-            bos, cls = (_content(config.get(f"{role}_token")) for role in ("bos", "cls"))
-            if first:
-                flags["bos"] = not (bos and cls) or first in {bos, cls}
-                if config and not (bos or cls):
-                    _set_bos(special, tokenizer, first, vocab_size)
-            if last:
-                flags["eos"] = True
-    # The post-processor is what really runs; add_bos_token in the configuration comes second.
-    special.add_special_token = {**special.add_special_token, **flags}
-    order = [*flags, *(role for role in special.add_special_token if role not in flags)]
-    special.add_special_token = {role: special.add_special_token[role] for role in order}
+            _apply_template(special, roles, processor, names, config)
+    if stated:
+        config.update({f"{role}_token": text for role, text in names.items() if text})
 
 
-def _ends(template: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
-    """Return the special tokens that a template puts before and after the text."""
-    if len(template) < 2:
-        return None, None
-    first, last = (template[i].get("SpecialToken", {}).get("id") for i in (0, -1))
-    return first, last
-
-
-def _content(entry: object) -> object:
-    return entry.get("content") if isinstance(entry, dict) else entry
-
-
-def _set_bos(
-    special: gguf.SpecialVocab, tokenizer: Mapping[str, Any], text: str, vocab_size: int
+def _apply_template(
+    special: SpecialTokens,
+    roles: list[str],
+    processor: Mapping[str, Any],
+    names: dict[str, Any],
+    config: dict[str, Any],
 ) -> None:
-    for added in tokenizer.get("added_tokens", []):
-        if added.get("content") == text and 0 <= added.get("id", -1) < vocab_size:
-            ids = {**special.special_token_ids, "bos": added["id"]}
-            special.special_token_ids = {"bos": ids.pop("bos"), **ids}
-            return
+    single = processor.get("single", [])
+    first, last = (_special_id(single[at]) if len(single) > 1 else None for at in (0, -1))
+    if first:
+        if not config:
+            names["bos"] = first
+        elif first not in (names["bos"], names["cls"]):
+            names["bos"] = names["bos"] or first
+            names["cls"] = names["cls"] or first
+        special.add["bos"] = first in (names["bos"], names["cls"])
+    if last:
+        if config and last != names["eos"]:  # what was called the end before still ends a turn
+            role = next((role for role in ("eot", "eom") if role not in roles), None)
+            if role:
+                roles.append(role)
+                config[f"{role}_token"] = names["eos"]
+        names["eos"] = last
+        special.add["eos"] = True
+    between = _between(processor.get("pair", []), first, last)
+    if between:
+        ends = (names["sep"], names["eos"])
+        adds = bool(between[0]) and between[0] in ends and not last
+        if len(between) == 2:
+            adds = adds or (bool(between[1]) and between[1] in ends)
+        special.add["sep"] = adds
+        if adds and not names["sep"]:
+            names["sep"] = names["eos"]
+
+
+def _between(
+    pair: Sequence[Mapping[str, Any]], first: str | None, last: str | None
+) -> list[str | None]:
+    """Return the special tokens that a template puts between two texts."""
+    begin = 1 if pair and first and _special_id(pair[0]) == first else 0
+    end = len(pair) - 1 if pair and last and _special_id(pair[-1]) == last else len(pair)
+    inner = pair[begin:end]
+    if not inner or [part.get("Sequence", {}).get("id") for part in (inner[0], inner[-1])] != [
+        "A",
+        "B",
+    ]:
+        return []
+    return [_special_id(part) for part in inner[1:-1]]
+
+
+def _special_id(part: Mapping[str, Any]) -> str | None:
+    value: str | None = part.get("SpecialToken", {}).get("id")
+    return value
 
 
 def space_prefix(checkpoint: Checkpoint) -> bool | None:
@@ -132,7 +218,7 @@ def bos_override(vocab_size: int) -> bool | None:
 
 def extra_ids(
     checkpoint: Checkpoint,
-    special: gguf.SpecialVocab,
+    special: SpecialTokens,
     tokens: Sequence[str],
     types: Sequence[int],
 ) -> dict[str, int]:
@@ -149,7 +235,7 @@ def extra_ids(
         value = source.get("eos_token_id")
         ends += value if isinstance(value, list) else [value]
     roles = ("eos", "eot", "eom")
-    taken = {special.special_token_ids.get(role) for role in roles}
+    taken = {special.ids.get(role) for role in roles}
     numbers = [end for end in ends if isinstance(end, int) and not isinstance(end, bool)]
     unknown = [
         token
@@ -159,5 +245,5 @@ def extra_ids(
         and types[token] == gguf.TokenType.CONTROL
         and tokens[token] not in _KNOWN_ENDS
     ]
-    free = [role for role in roles[1:] if role not in special.special_token_ids]
+    free = [role for role in roles[1:] if role not in special.ids]
     return dict(zip(free, unknown, strict=False))

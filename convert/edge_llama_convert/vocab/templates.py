@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gguf
 
+from ..checkpoint import read_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 DEFAULT = "default"
+
+
+def read_templates(folder: Path, config: Mapping[str, Any]) -> object:
+    """Return what ``named_templates`` takes, from wherever ``folder`` keeps its templates.
+
+    ``config`` is the content of tokenizer_config.json, which comes first; then
+    chat_template.jinja with those in additional_chat_templates, then chat_template.json.
+    """
+    if "chat_template" in config:
+        value = config["chat_template"]
+        return value if isinstance(value, str | list) else None
+    main, older = folder / "chat_template.jinja", folder / "chat_template.json"
+    if main.is_file():
+        others = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+        named = [(DEFAULT, main), *((file.stem, file) for file in others)]
+        return [
+            {"name": name, "template": file.read_text(encoding="utf-8")} for name, file in named
+        ]
+    return read_json(older).get("chat_template") if older.is_file() else None
 
 
 def named_templates(value: object) -> dict[str, str]:

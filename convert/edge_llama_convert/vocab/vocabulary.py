@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .templates import add_templates, named_templates
+from .templates import add_templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import gguf
+
+    from .special import SpecialTokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,9 @@ class Vocabulary:
         pre: ``tokenizer.ggml.pre``: how the text is split before merging.
         tokens: one per row of the embedding.
         types: gguf.TokenType of each token.
-        special: merges, special ids, add_bos/eos flags and the chat template.
+        special: special ids, add_bos/eos flags and the chat templates.
+        probes: the original tokenizer's ids of :data:`probe.PROBES`, to compare with.
+        merges: of a byte-level BPE: pairs of tokens, a space between them, in order.
         scores: for "llama": of two possible merges the one with the higher score comes first.
         add_bos: overrides what the tokenizer's files say, when not None.
         add_space_prefix: whether a text gets a space in front; None leaves it to llama.cpp.
@@ -33,7 +37,9 @@ class Vocabulary:
     pre: str
     tokens: Sequence[str]
     types: Sequence[int]
-    special: gguf.SpecialVocab
+    special: SpecialTokens
+    probes: Sequence[Sequence[int]]
+    merges: Sequence[str] = ()
     scores: Sequence[float] | None = None
     add_bos: bool | None = None
     add_space_prefix: bool | None = None
@@ -49,12 +55,18 @@ class Vocabulary:
         if self.scores is not None:
             writer.add_token_scores(list(self.scores))
         writer.add_token_types(list(self.types))
-        if self.add_bos is not None and "bos" in self.special.add_special_token:
-            self.special.add_special_token["bos"] = self.add_bos
-        templates = named_templates(self.special.chat_template)
-        self.special.chat_template = None
-        self.special.add_to_gguf(writer, quiet=True)
-        add_templates(writer, templates)
+        if self.merges:
+            writer.add_token_merges(list(self.merges))
+        for role, token in self.special.ids.items():
+            if add_id := getattr(writer, f"add_{role}_token_id", None):  # there is none for cls
+                add_id(token)
+        adds = self.special.add
+        if self.add_bos is not None and "bos" in adds:
+            adds = {**adds, "bos": self.add_bos}
+        for role, added in adds.items():
+            if add := getattr(writer, f"add_add_{role}_token", None):  # there is none for unk
+                add(added)
+        add_templates(writer, self.special.templates)
         for role, token in self.extra_ids.items():
             getattr(writer, f"add_{role}_token_id")(token)
         if self.add_bos is not None:
