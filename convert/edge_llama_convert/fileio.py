@@ -11,6 +11,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING
 
+from . import pagecache
 from .errors import SourceError
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def check_regular(path: Path) -> None:
 
 
 class SharedFile:
-    """A file that threads read or write at explicit offsets; use as a context manager."""
+    """A file that threads read or write at explicit offsets; use as a context manager.
+
+    What is read of a file that was not in the page cache does not stay there.
+    """
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
         binary = getattr(os, "O_BINARY", 0)
@@ -49,6 +53,7 @@ class SharedFile:
                 raise
             raise _unreadable(path, error) from error
         self._lock = threading.Lock()
+        self._cached = write or pagecache.is_cached(self._fd)
 
     def __enter__(self) -> SharedFile:
         return self
@@ -86,6 +91,8 @@ class SharedFile:
                     hint="Something changed it during the conversion; download it again and retry.",
                 )
             done += count
+        if not self._cached:
+            pagecache.drop(self._fd, offset, done)
 
     def write_at(self, data: memoryview, offset: int) -> None:
         """Write all of ``data`` (bytes) at ``offset``; OSError as the system reports it."""

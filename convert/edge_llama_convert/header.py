@@ -34,6 +34,8 @@ _SCALARS = {
     GGUFValueType.FLOAT64: "d",
 }
 
+_LENGTH = struct.Struct("<Q")
+
 
 @dataclass(frozen=True, slots=True)
 class PackedKeys:
@@ -79,10 +81,9 @@ def _string(text: str | bytes) -> bytes:
 
 
 def _strings(texts: Iterable[str | bytes]) -> bytes:
-    parts: list[bytes] = []
-    for text in texts:
-        data = text if isinstance(text, bytes) else text.encode("utf-8")
-        parts += (len(data).to_bytes(8, "little"), data)
+    data = [text if isinstance(text, bytes) else text.encode("utf-8") for text in texts]
+    parts = [b""] * (2 * len(data))
+    parts[::2], parts[1::2] = map(_LENGTH.pack, map(len, data)), data
     return b"".join(parts)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .checkpoint import Checkpoint
 from .choose import choose_types
 from .errors import ConvertError, TensorError
+from .fileio import SharedFile
 from .metadata import build_metadata, model_name, set_metadata
 from .params import LlamaParams, read_params
 from .process import peak_memory
@@ -28,6 +29,7 @@ from .sourcefiles import (
 )
 from .tensors import map_tensors
 from .vocab import read_vocabulary
+from .writeback import WriteBack
 from .writer import Layout, check_writable, lay_out, publish
 
 if TYPE_CHECKING:
@@ -228,18 +230,24 @@ def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its o
     total = sum(target.nbytes for target in layout.targets)
     done = 0
 
-    def advance(tensor: str, nbytes: int) -> None:
-        nonlocal done
-        done += nbytes
-        if progress is not None:
-            progress(Progress(tensor, done, total))
+    with (
+        publish(path, layout.nbytes, force=force) as temporary,
+        SharedFile(temporary, write=True) as file,
+        WriteBack(file) as disk,
+    ):
 
-    with publish(path, layout.nbytes, force=force) as temporary:
-        with temporary.open("r+b") as file:
-            file.write(layout.header)
+        def advance(tensor: str, nbytes: int) -> None:
+            nonlocal done
+            done += nbytes
+            disk.wrote(nbytes)
+            if progress is not None:
+                progress(Progress(tensor, done, total))
+
+        file.write_at(memoryview(layout.header), 0)
         quantise_to_file(
-            layout.targets, temporary, threads=threads or os.cpu_count() or 1, progress=advance
+            layout.targets, file, threads=threads or os.cpu_count() or 1, progress=advance
         )
+        disk.flush()
         check_unchanged(work.files)
         if check is not None:
             check(temporary)

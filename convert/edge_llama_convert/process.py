@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 from pathlib import Path
 
@@ -31,7 +30,6 @@ def release_memory() -> None:
     Tokenizers are read as millions of small pieces; once they are freed the heap would stay as
     large, and the next large object come on top.
     """
-    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

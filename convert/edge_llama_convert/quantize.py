@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import TensorError
-from .fileio import SharedFile
 from .ggml import GGMLType, load_ggml
 from .kernels import Outcome, load_kernels
 from .refs import DTYPE_SIZES
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from .fileio import SharedFile
     from .tensors import GGUFTensor
 
 
@@ -111,12 +111,12 @@ class _Worker:
 
 def quantise_to_file(
     targets: Sequence[Target],
-    path: Path,
+    output: SharedFile,
     *,
     threads: int,
     progress: Callable[[str, int], None],
 ) -> None:
-    """Fill the reserved file ``path`` with every target's data.
+    """Fill the reserved file ``output`` with every target's data.
 
     ``progress(name, nbytes)`` is called in this thread after each chunk, with the tensor's name
     and the bytes that were written.
@@ -147,7 +147,6 @@ def quantise_to_file(
 
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(open_sources(target.tensor for target in targets))
-        output = stack.enter_context(SharedFile(path, write=True))
         pool = [
             threading.Thread(target=work, args=(_Worker(files, output),), daemon=True)
             for _ in range(threads)
@@ -165,7 +164,6 @@ def quantise_to_file(
             else:
                 tensor, kind = event.target.tensor, event.target.kind
                 progress(tensor.name, event.rows * kind.row_bytes(tensor.n_per_row))
-        output.sync()
 
 
 def _join(pool: Sequence[threading.Thread], stop: threading.Event) -> None:

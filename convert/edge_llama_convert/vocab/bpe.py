@@ -97,7 +97,10 @@ def _merges(merges: list[Any]) -> list[str]:
     """Return merges with a space between the two tokens; spaces within become U+0120."""
     if merges and isinstance(merges[0], str):
         return merges
-    return [f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}" for left, right in merges]
+    joined = [f"{left} {right}" for left, right in merges]
+    if any(merge.count(" ") != 1 for merge in joined):
+        joined = [f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}" for left, right in merges]
+    return joined
 
 
 def _tokens(

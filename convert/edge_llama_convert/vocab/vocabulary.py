@@ -57,6 +57,14 @@ class Vocabulary:
         writer.add_token_types(list(self.types))
         if self.merges:
             writer.add_token_merges(list(self.merges))
+        self._add_special(writer)
+        add_templates(writer, self.special.templates)
+        for role, token in self.extra_ids.items():
+            getattr(writer, f"add_{role}_token_id")(token)
+        if self.add_bos is not None:
+            writer.add_add_bos_token(self.add_bos)
+
+    def _add_special(self, writer: gguf.GGUFWriter) -> None:
         for role, token in self.special.ids.items():
             if add_id := getattr(writer, f"add_{role}_token_id", None):  # there is none for cls
                 add_id(token)
@@ -66,8 +74,3 @@ class Vocabulary:
         for role, added in adds.items():
             if add := getattr(writer, f"add_add_{role}_token", None):  # there is none for unk
                 add(added)
-        add_templates(writer, self.special.templates)
-        for role, token in self.extra_ids.items():
-            getattr(writer, f"add_{role}_token_id")(token)
-        if self.add_bos is not None:
-            writer.add_add_bos_token(self.add_bos)
