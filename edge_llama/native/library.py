@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any
 
 from ..errors import NativeLibraryError
+from .bindings import load_bindings
 
 logger = logging.getLogger("edge_llama.native")
 
@@ -66,7 +67,7 @@ def llama() -> Any:
         NativeLibraryError: it is not installed, cannot be loaded, or lacks what is needed.
     """
     try:
-        import llama_cpp.llama_cpp as library
+        library = load_bindings()
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise NativeLibraryError(
             f"llama-cpp-python cannot be loaded: {error}",
