@@ -94,6 +94,11 @@ class SharedFile:
         if not self._cached:
             pagecache.drop(self._fd, offset, done)
 
+    def prefetch(self, offset: int, nbytes: int) -> None:
+        """Begin to read a part, without waiting; nothing to do where the file is in memory."""
+        if not self._cached:
+            pagecache.prefetch(self._fd, offset, nbytes)
+
     def write_at(self, data: memoryview, offset: int) -> None:
         """Write all of ``data`` (bytes) at ``offset``; OSError as the system reports it."""
         done = 0

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import queue
 import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,10 @@ class Target:
         return self.tensor.rows * self.kind.row_bytes(self.tensor.n_per_row)
 
 
+#: Jobs that the disk is asked for in advance, of about a megabyte each.
+_AHEAD = 16
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     target: Target
@@ -52,12 +58,34 @@ class _Job:
     rows: int
 
 
+class _Jobs:
+    """Hands out the jobs in order, each with one that comes some time later."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._lock = threading.Lock()
+        self._rest = (
+            _Job(target, first, rows) for target in targets for first, rows in chunks(target.tensor)
+        )
+        self._next = deque(itertools.islice(self._rest, _AHEAD))
+
+    def take(self) -> tuple[_Job | None, _Job | None]:
+        """Return the next job and the one that far behind it; None where there is none."""
+        with self._lock:
+            later = next(self._rest, None)
+            if later is not None:
+                self._next.append(later)
+            return (self._next.popleft() if self._next else None), later
+
+
 class _Worker:
     def __init__(self, files: Mapping[Path, SharedFile], output: SharedFile) -> None:
         self._ggml, self._kernels = load_ggml(), load_kernels()
         self._reader, self._output = RowReader(files), output
 
-    def run(self, job: _Job) -> None:
+    def run(self, job: _Job, later: _Job | None) -> None:
+        """Carry out ``job``; the disk may begin to read for ``later``."""
+        if later is not None:
+            self._reader.prefetch(later.target.tensor, later.first_row, later.rows)
         tensor, kind = job.target.tensor, job.target.kind
         raw, dtype = self._reader.read(tensor, job.first_row, job.rows)
         nbytes = job.rows * kind.row_bytes(tensor.n_per_row)
@@ -125,20 +153,16 @@ def quantise_to_file(
         TensorError: NaN or Inf in the source, or a value beyond the target type's range.
         SourceError: a shard shrank while it was read. OSError: as the system reports it.
     """
-    lock, stop = threading.Lock(), threading.Event()
-    jobs = (
-        _Job(target, first, rows) for target in targets for first, rows in chunks(target.tensor)
-    )
+    stop, jobs = threading.Event(), _Jobs(targets)
     done: queue.SimpleQueue[_Job | BaseException | None] = queue.SimpleQueue()
 
     def work(worker: _Worker) -> None:
         try:
             while not stop.is_set():
-                with lock:
-                    job = next(jobs, None)
+                job, later = jobs.take()
                 if job is None:
                     break
-                worker.run(job)
+                worker.run(job, later)
                 done.put(job)
         except BaseException as error:  # noqa: BLE001 - carried to the calling thread
             done.put(error)

@@ -97,6 +97,16 @@ class RowReader:
             raw = permute_rows(raw.reshape(rows, row_bytes), tensor.rows_together).reshape(-1)
         return raw, ref.dtype
 
+    def prefetch(self, tensor: GGUFTensor, first_row: int, rows: int) -> None:
+        """Begin to read a chunk of a file that is not in memory; returns at once."""
+        if tensor.values is not None:
+            return
+        index, row = divmod(first_row, tensor.rows_per_source)
+        ref = tensor.sources[index]
+        if not ref.parts:
+            row_bytes = ref.nbytes // tensor.rows_per_source
+            self._files[ref.path].prefetch(ref.offset + row * row_bytes, rows * row_bytes)
+
     def to_float32(self, raw: Bytes, dtype: str) -> npt.NDArray[np.float32]:
         """Return the bytes of a chunk, of any dtype, as float32; the next call overwrites them."""
         if dtype == "F32":

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .fileio import SharedFile
 
 #: Bytes after which the disk is given something to do.
 _STEP = 64 << 20
 
 _FLUSH, _END = "flush", "end"
+
+
+class Syncable(Protocol):
+    """A file that can be flushed."""
+
+    def sync(self) -> None:
+        """Return once everything is on the disk; OSError as the system reports it."""
+        ...
 
 
 class WriteBack:
@@ -24,7 +31,7 @@ class WriteBack:
     waits for all of them. Leaving the context waits until everything is on the disk.
     """
 
-    def __init__(self, file: SharedFile) -> None:
+    def __init__(self, file: Syncable) -> None:
         self._file = file
         self._pending = 0
         self._requests: queue.SimpleQueue[str] = queue.SimpleQueue()
