@@ -1,0 +1,179 @@
+"""Prefill and decode speed against llama-bench and llama-cpp-python's Llama, interleaved.
+
+    python benchmarks/decode.py MODEL.gguf --tools BIN
+
+Every round runs the three one after the other, each in a process of its own: llama-bench on
+random tokens without sampling; edge-llama streaming text with the default sampler; Llama
+streaming text with the same settings. Ratios are medians over the rounds. Weight repacking is off
+everywhere, as in edge-llama. ``--profile`` says where the time of a token goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STORY = "Once upon a time, in a small village by the sea, there lived"
+
+
+def llama_bench(options: argparse.Namespace) -> dict[str, float]:
+    """Tokens per second of reading a prompt and of generating."""
+    run = subprocess.run(
+        [
+            *(options.tools / "llama-bench", "-m", options.model, "-r", "1", "-o", "json"),
+            *("-p", str(options.prompt), "-n", str(options.tokens), "-t", str(options.threads)),
+            *("--repack", "0"),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    tests = json.loads(run.stdout)
+    return {
+        "prefill": next(test["avg_ts"] for test in tests if test["n_prompt"]),
+        "decode": next(test["avg_ts"] for test in tests if test["n_gen"]),
+    }
+
+
+def edge_llama(options: argparse.Namespace) -> dict[str, float]:
+    """Measure our own engine, in this process."""
+    from edge_llama import Model, Sampling
+
+    n_ctx = max(options.prompt, options.tokens) + 64
+    with Model.open(options.model, n_ctx=n_ctx, threads=options.threads) as model:
+        draw = random.Random(1)  # noqa: S311 - not a secret
+        n_vocab = model.info.n_vocab
+        prompt = [draw.randrange(n_vocab) for _ in range(options.prompt)]
+        one = Sampling(max_tokens=1, seed=1)
+        model.generate(prompt[:16], sampling=one)  # warms up, as llama-bench does
+        prefill = model.generate(prompt[::-1], sampling=one).prefill_tokens_per_second
+        times = _watch() if options.profile else {}
+        for seed in range(1, 9):  # until a story is long enough
+            times.clear()
+            stream = model.stream(
+                STORY, raw=True, sampling=Sampling(max_tokens=options.tokens, seed=seed)
+            )
+            for _ in stream:
+                pass
+            reply = stream.reply
+            if reply.completion_tokens == options.tokens:
+                break
+    result = {"prefill": prefill, "decode": reply.tokens_per_second}
+    total = 1e6 * reply.decode_seconds / (reply.completion_tokens - 1)
+    for name, seconds in times.items():  # the first decode is the prompt's
+        result[f"{name} us"] = 1e6 * statistics.median(seconds[1:])
+    return {**result, "token us": total}
+
+
+def _watch() -> dict[str, list[float]]:
+    """Time every call into llama.cpp from now on."""
+    from edge_llama.native.library import llama
+
+    library, times = llama(), defaultdict[str, list[float]](list)
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*arguments)
+            finally:
+                times[name].append(time.perf_counter() - started)
+
+        return call
+
+    for name in ("llama_decode", "llama_sampler_sample", "llama_token_to_piece"):
+        setattr(library, name, timed(name, getattr(library, name)))
+    return times
+
+
+def llama_cpp_python(options: argparse.Namespace) -> dict[str, float]:
+    """Measure llama-cpp-python's own class, in this process; decode only.
+
+    Its prompt is read token by token: with GCC 12 and AMX, the repacking that it cannot turn off
+    crashes in larger batches.
+    """
+    from llama_cpp import Llama
+
+    model = Llama(
+        str(options.model),
+        n_ctx=options.tokens + 64,
+        n_batch=1,
+        n_threads=options.threads,
+        verbose=False,
+    )
+    first = last = 0.0
+    count = 0
+    chunks: Any = model.create_completion(STORY, max_tokens=options.tokens, stream=True, seed=1)
+    for chunk in chunks:
+        last = time.perf_counter()
+        first = first or last
+        count += bool(chunk["choices"][0]["text"])
+    return {"decode": (count - 1) / (last - first)}
+
+
+ENGINES: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
+    "llama-bench": llama_bench,
+    "edge-llama": edge_llama,
+    "Llama": llama_cpp_python,
+}
+
+
+def measure(engine: str, options: argparse.Namespace) -> dict[str, float]:
+    """Run one engine in a process of its own."""
+    run = subprocess.run(
+        [sys.executable, *sys.argv, "--engine", engine],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        timeout=options.timeout,
+    )
+    figures: dict[str, float] = json.loads(run.stdout)
+    return figures
+
+
+def main() -> int:
+    """Print medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--tools", type=Path, required=True, help="folder with llama-bench")
+    parser.add_argument("--prompt", type=int, default=512, help="tokens to read")
+    parser.add_argument("--tokens", type=int, default=128, help="tokens to generate")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--timeout", type=float, default=600, help="seconds for one process")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.engine:
+        json.dump(ENGINES[options.engine](options), sys.stdout)
+        return 0
+    rounds = [
+        {engine: measure(engine, options) for engine in ENGINES} for _ in range(options.rounds)
+    ]
+    for engine in ENGINES:
+        for name in rounds[0][engine]:
+            middle = statistics.median(figures[engine][name] for figures in rounds)
+            print(f"{engine:12} {name:24} {middle:10.1f}")
+    for peer, name in (("llama-bench", "decode"), ("llama-bench", "prefill"), ("Llama", "decode")):
+        ratios = [figures["edge-llama"][name] / figures[peer][name] for figures in rounds]
+        print(
+            f"edge-llama / {peer}, {name}: {statistics.median(ratios):.3f} "
+            f"({min(ratios):.3f} to {max(ratios):.3f})"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
