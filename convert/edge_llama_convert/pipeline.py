@@ -13,7 +13,7 @@ from .checkpoint import Checkpoint
 from .choose import choose_types
 from .errors import ConvertError, TensorError
 from .fileio import SharedFile
-from .metadata import build_metadata, model_name, set_metadata
+from .metadata import build_metadata, set_metadata
 from .params import LlamaParams, read_params
 from .process import peak_memory
 from .quantize import Target, quantise_to_file
@@ -190,7 +190,7 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
         kinds = choose_types(tensors, recipe, params, overrides)
         writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)
         set_metadata(writer, metadata or {})
-        layout, name = lay_out(writer, tensors, kinds), model_name(checkpoint)
+        layout, name = lay_out(writer, tensors, kinds), checkpoint.name
         probes = vocabulary.probes
     refs = [source for target in layout.targets for source in target.tensor.sources]
     check_no_holes(refs)
