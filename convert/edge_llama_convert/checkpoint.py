@@ -28,7 +28,7 @@ INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
-class _Format:
+class WeightFormat:
     """A way weights are stored: the names of index and files, and how one file is read."""
 
     index: str
@@ -37,9 +37,9 @@ class _Format:
 
 
 #: In order of preference: a folder often holds the same weights in both formats.
-_FORMATS = (
-    _Format(INDEX, "model*.safetensors", read_header),
-    _Format("pytorch_model.bin.index.json", "pytorch_model*.bin", read_torch_file),
+FORMATS = (
+    WeightFormat(INDEX, "model*.safetensors", read_header),
+    WeightFormat("pytorch_model.bin.index.json", "pytorch_model*.bin", read_torch_file),
 )
 
 
@@ -79,7 +79,7 @@ class Checkpoint:
         _check_folder(path)
         # Also the name of "."; resolve() would follow links.
         name = name or Path(os.path.abspath(path)).name  # noqa: PTH100
-        if folder.find(META_PATTERN) and not any(map(_holds(folder), _FORMATS)):
+        if folder.find(META_PATTERN) and not any(map(_holds(folder), FORMATS)):
             config, tensors, shards = read_meta(folder, read_json(path / "params.json"))
             return cls(path, name, config, tensors, shards, "params.json", interleaved=True)
         config = read_json(path / "config.json")
@@ -153,15 +153,15 @@ def _check_folder(path: Path) -> None:
         )
 
 
-def _holds(folder: Folder) -> Callable[[_Format], bool]:
+def _holds(folder: Folder) -> Callable[[WeightFormat], bool]:
     """Return a test whether the folder has files of a format."""
     return lambda stored: folder.holds(stored.index) or bool(folder.find(stored.pattern))
 
 
-def _find_format(folder: Folder) -> _Format:
+def _find_format(folder: Folder) -> WeightFormat:
     """Return the first format that the folder holds weights in."""
     path = folder.path
-    for stored in filter(_holds(folder), _FORMATS):
+    for stored in filter(_holds(folder), FORMATS):
         return stored
     others = sorted({file.suffix for file in path.iterdir()} & {".bin", ".pth", ".pt", ".gguf"})
     if others:
@@ -176,7 +176,9 @@ def _find_format(folder: Folder) -> _Format:
     )
 
 
-def _find_shards(folder: Folder, stored: _Format) -> tuple[tuple[Path, ...], dict[str, str] | None]:
+def _find_shards(
+    folder: Folder, stored: WeightFormat
+) -> tuple[tuple[Path, ...], dict[str, str] | None]:
     """Return the weight files and, when there is an index, its tensor -> file map."""
     path, index = folder.path, folder.path / stored.index
     if not index.is_file():
