@@ -285,3 +285,10 @@ def test_memory_is_bounded_by_the_chunks_not_the_model(
         check=True,
     )
     assert int(run.stdout) < 160e6
+
+
+def test_a_model_card_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    source = builders.build_tiny_checkpoint(tmp_path / "x")
+    (source / "README.md").write_text("---\nlicense: [mit\n---\n# x\n", encoding="utf-8")
+    with pytest.raises(ConvertError, match=r"README\.md: its header is not valid YAML"):
+        plan(source)

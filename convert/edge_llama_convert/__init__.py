@@ -10,6 +10,7 @@ Every error is a :class:`ConvertError` with a ``hint``; see :mod:`edge_llama_con
 
 from .errors import (
     ConvertError,
+    HubError,
     NativeLibraryError,
     OutputError,
     ParamsError,
@@ -19,12 +20,16 @@ from .errors import (
     UnsupportedError,
     VerificationError,
 )
+from .hub import Fetching
+from .hubsource import fetch
 from .overrides import TypeOverrides
 from .pipeline import Plan, Progress, Result, TypeTotal, convert, plan
 from .recipe import Recipe
 
 __all__ = [
     "ConvertError",
+    "Fetching",
+    "HubError",
     "NativeLibraryError",
     "OutputError",
     "ParamsError",
@@ -40,5 +45,6 @@ __all__ = [
     "UnsupportedError",
     "VerificationError",
     "convert",
+    "fetch",
     "plan",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import SourceError, UnsupportedError
 from .fileio import check_regular
+from .folder import Folder
 from .meta import PATTERN as META_PATTERN
 from .meta import read_meta
 from .safetensors import read_header
@@ -26,18 +28,18 @@ INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
-class _Format:
+class WeightFormat:
     """A way weights are stored: the names of index and files, and how one file is read."""
 
     index: str
     pattern: str
-    read: Callable[[Path], dict[str, TensorRef]]
+    read: Callable[[Path, Callable[[Path], BinaryIO]], dict[str, TensorRef]]
 
 
 #: In order of preference: a folder often holds the same weights in both formats.
-_FORMATS = (
-    _Format(INDEX, "model*.safetensors", read_header),
-    _Format("pytorch_model.bin.index.json", "pytorch_model*.bin", read_torch_file),
+FORMATS = (
+    WeightFormat(INDEX, "model*.safetensors", read_header),
+    WeightFormat("pytorch_model.bin.index.json", "pytorch_model*.bin", read_torch_file),
 )
 
 
@@ -47,6 +49,7 @@ class Checkpoint:
 
     Attributes:
         path: the folder.
+        name: the model's name, by default the folder's as it was given; a link keeps its own.
         config: the content of ``config.json``.
         tensors: every tensor of every shard, by its Hugging Face name.
         shards: the weight files, sorted by name.
@@ -55,6 +58,7 @@ class Checkpoint:
     """
 
     path: Path
+    name: str
     config: dict[str, Any]
     tensors: dict[str, TensorRef]
     shards: tuple[Path, ...]
@@ -62,7 +66,7 @@ class Checkpoint:
     interleaved: bool = False
 
     @classmethod
-    def open(cls, source: str | Path) -> Checkpoint:
+    def open(cls, source: str | Path | Folder, *, name: str | None = None) -> Checkpoint:
         """Read configuration and tensor headers of the checkpoint folder ``source``.
 
         Raises:
@@ -70,29 +74,32 @@ class Checkpoint:
                 and the shards disagree.
             UnsupportedError: the weights are in another format, or have an unsupported dtype.
         """
-        path = Path(source)
+        folder = source if isinstance(source, Folder) else Folder(Path(source))
+        path = folder.path
         _check_folder(path)
-        if any(path.glob(META_PATTERN)) and not any(map(_holds(path), _FORMATS)):
-            config, tensors, shards = read_meta(path, read_json(path / "params.json"))
-            return cls(path, config, tensors, shards, "params.json", interleaved=True)
+        # Also the name of "."; resolve() would follow links.
+        name = name or Path(os.path.abspath(path)).name  # noqa: PTH100
+        if folder.find(META_PATTERN) and not any(map(_holds(folder), FORMATS)):
+            config, tensors, shards = read_meta(folder, read_json(path / "params.json"))
+            return cls(path, name, config, tensors, shards, "params.json", interleaved=True)
         config = read_json(path / "config.json")
-        stored = _find_format(path)
-        shards, weight_map = _find_shards(path, stored)
+        stored = _find_format(folder)
+        shards, weight_map = _find_shards(folder, stored)
         tensors = {}
         for shard in shards:
-            for name, ref in stored.read(shard).items():
-                if name in tensors:
+            for tensor, ref in stored.read(shard, folder.open).items():
+                if tensor in tensors:
                     raise SourceError(
-                        f"{path}: tensor {name} is in both {tensors[name].path.name} and "
+                        f"{path}: tensor {tensor} is in both {tensors[tensor].path.name} and "
                         f"{shard.name}",
                         hint="Leftovers of another download? Keep the files of one checkpoint.",
                     )
-                tensors[name] = ref
+                tensors[tensor] = ref
         if weight_map is not None:
             _check_index(path / stored.index, weight_map, tensors)
         if config.get("tie_word_embeddings"):
             _drop_tied_output(tensors)
-        return cls(path, config, tensors, shards)
+        return cls(path, name, config, tensors, shards)
 
     def optional_json(self, name: str) -> dict[str, Any]:
         """Return the content of the JSON file ``name`` in the folder, or {} without it."""
@@ -146,14 +153,15 @@ def _check_folder(path: Path) -> None:
         )
 
 
-def _holds(path: Path) -> Callable[[_Format], bool]:
+def _holds(folder: Folder) -> Callable[[WeightFormat], bool]:
     """Return a test whether the folder has files of a format."""
-    return lambda stored: (path / stored.index).is_file() or any(path.glob(stored.pattern))
+    return lambda stored: folder.holds(stored.index) or bool(folder.find(stored.pattern))
 
 
-def _find_format(path: Path) -> _Format:
+def _find_format(folder: Folder) -> WeightFormat:
     """Return the first format that the folder holds weights in."""
-    for stored in filter(_holds(path), _FORMATS):
+    path = folder.path
+    for stored in filter(_holds(folder), FORMATS):
         return stored
     others = sorted({file.suffix for file in path.iterdir()} & {".bin", ".pth", ".pt", ".gguf"})
     if others:
@@ -168,11 +176,13 @@ def _find_format(path: Path) -> _Format:
     )
 
 
-def _find_shards(path: Path, stored: _Format) -> tuple[tuple[Path, ...], dict[str, str] | None]:
+def _find_shards(
+    folder: Folder, stored: WeightFormat
+) -> tuple[tuple[Path, ...], dict[str, str] | None]:
     """Return the weight files and, when there is an index, its tensor -> file map."""
-    index = path / stored.index
+    path, index = folder.path, folder.path / stored.index
     if not index.is_file():
-        return tuple(sorted(path.glob(stored.pattern))), None
+        return folder.find(stored.pattern), None
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in weight_map.values()
@@ -182,7 +192,7 @@ def _find_shards(path: Path, stored: _Format) -> tuple[tuple[Path, ...], dict[st
             hint="Fetch the index file again.",
         )
     shards = tuple(path / name for name in sorted(set(weight_map.values())))
-    missing = [shard.name for shard in shards if not shard.is_file()]
+    missing = [shard.name for shard in shards if not folder.holds(shard.name)]
     if missing:
         raise SourceError(
             f"{path}: {len(missing)} of {len(shards)} shards missing: {', '.join(missing)}",

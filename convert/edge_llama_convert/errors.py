@@ -4,6 +4,7 @@
 
     ConvertError
     ├── SourceError            the checkpoint's files: missing, empty, truncated, contradictory
+    ├── HubError               a hub refuses, is out of reach, or sent what is damaged
     ├── ParamsError            config.json: keys missing, wrong or contradicting each other
     ├── UnsupportedError       a readable checkpoint of a kind that is not supported
     ├── TensorError            tensors missing, unexpected, of a wrong shape or with NaN/Inf
@@ -29,6 +30,10 @@ class ConvertError(Exception):
 
 class SourceError(ConvertError):
     """The checkpoint's files cannot be read as they are."""
+
+
+class HubError(ConvertError):
+    """A model cannot be brought here from a hub."""
 
 
 class ParamsError(ConvertError):

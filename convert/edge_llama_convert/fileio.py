@@ -6,6 +6,7 @@ mapping of a file that shrinks would be a SIGBUS that ends the process.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -17,6 +18,9 @@ from .errors import SourceError
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
+
+#: Error numbers of a full disk, a quota and a limit of file sizes.
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 _POSITIONED = hasattr(os, "preadv") and hasattr(os, "pwrite")
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from .folder import Folder
+
 PATTERN = "consolidated*.pth"
 
 #: Module: (Hugging Face's name, axis of the slices). None: copies; "shape": Llama 1 and 2 slice
@@ -49,7 +51,7 @@ _IGNORED = re.compile(r"(.+\.)?rope\.freqs")
 
 
 def read_meta(
-    path: Path, params: Mapping[str, Any]
+    folder: Folder, params: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, TensorRef], tuple[Path, ...]]:
     """Return config.json's content, tensors by Hugging Face name, and the weight files.
 
@@ -59,8 +61,9 @@ def read_meta(
         SourceError: files are missing or damaged. TensorError: they do not fit each other.
         ParamsError: params.json is incomplete. UnsupportedError: another model or tokenizer.
     """
-    files = _files(path)
-    slices = [read_torch_file(file) for file in files]
+    path = folder.path
+    files = _files(folder)
+    slices = [read_torch_file(file, folder.open) for file in files]
     dim = params.get("dim")
     tensors: dict[str, TensorRef] = {}
     for name in dict.fromkeys(name for found in slices for name in found):
@@ -88,16 +91,16 @@ def read_meta(
     return {**config, "tie_word_embeddings": tied}, tensors, files
 
 
-def _files(path: Path) -> tuple[Path, ...]:
-    files = sorted(path.glob(PATTERN))
+def _files(folder: Folder) -> tuple[Path, ...]:
+    files = folder.find(PATTERN)
     expected = [f"consolidated.{i:02}.pth" for i in range(len(files))]
     if [file.name for file in files] != expected:
         raise SourceError(
-            f"{path}: found {', '.join(file.name for file in files[:8])}; expected "
+            f"{folder.path}: found {', '.join(file.name for file in files[:8])}; expected "
             f"{', '.join(expected[:8])}",
             hint="The slices are numbered from 00; download the missing ones.",
         )
-    return tuple(files)
+    return files
 
 
 def _translate(name: str) -> tuple[str, int | str | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,15 +47,6 @@ def build_metadata(
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_file_type(recipe.file_type)
     return writer
-
-
-def model_name(checkpoint: Checkpoint) -> str:
-    """Return the folder's name as it was given, also for ``.``; a link keeps its own name."""
-    return _absolute(checkpoint).name
-
-
-def _absolute(checkpoint: Checkpoint) -> Path:
-    return Path(os.path.abspath(checkpoint.path))  # noqa: PTH100 - resolve() would follow links
 
 
 def set_metadata(writer: gguf.GGUFWriter, values: Mapping[str, str]) -> None:
@@ -105,9 +95,9 @@ def _add_general(
     stacks = [tensor.shape for tensor in tensors if tensor.name.endswith("_exps.weight")]
     expert = sum(math.prod(shape[1:]) for shape in stacks)
     shared = total - sum(math.prod(shape) for shape in stacks)
-    metadata = gguf.Metadata.load(None, _absolute(checkpoint), None, total)
+    metadata = _read_metadata(checkpoint, total)
     if metadata.name is None:
-        metadata.name = model_name(checkpoint)
+        metadata.name = checkpoint.name
     if metadata.size_label is None:
         metadata.size_label = gguf.size_label(total, shared, expert, stacks[0][0] if stacks else 0)
     if metadata.sampling_penalty_repeat is None:  # gguf 0.19 knows another name for it only
@@ -118,6 +108,37 @@ def _add_general(
     metadata.set_gguf_meta_model(writer)
 
 
+def _read_metadata(checkpoint: Checkpoint, n_parameters: int) -> gguf.Metadata:
+    """Read what model card and configuration say, as ``gguf.Metadata.load`` does.
+
+    That takes the folder's name for the model's, which it is not in the cache of a hub.
+    """
+    folder = checkpoint.path
+    try:
+        card = gguf.Metadata.load_model_card(folder)
+    except Exception as error:  # PyYAML, which gguf uses, has an exception tree of its own
+        raise SourceError(
+            f"{folder / 'README.md'}: its header is not valid YAML ({error})",
+            hint="Mend the lines between the two --- or take the file away; it is the model card.",
+        ) from error
+    metadata = gguf.Metadata.apply_metadata_heuristic(
+        gguf.Metadata(),
+        card,
+        gguf.Metadata.load_hf_parameters(folder),
+        Path(checkpoint.name),
+        n_parameters,
+    )
+    generation = gguf.Metadata.load_generation_config(folder)
+    for name in vars(metadata):
+        if name.startswith("sampling_"):
+            setattr(metadata, name, generation.get(_generation_key(name)))
+    return metadata
+
+
+def _generation_key(name: str) -> str:
+    return "temperature" if name == "sampling_temp" else name.removeprefix("sampling_")
+
+
 def _check_sampling(metadata: gguf.Metadata, checkpoint: Checkpoint) -> None:
     """Refuse sampling defaults that GGUF cannot hold; they come from generation_config.json."""
     for name, value in vars(metadata).items():
@@ -125,7 +146,7 @@ def _check_sampling(metadata: gguf.Metadata, checkpoint: Checkpoint) -> None:
             continue
         wanted = _SAMPLING_TYPES.get(name, (int, float))
         if not isinstance(value, wanted):
-            key = "temperature" if name == "sampling_temp" else name.removeprefix("sampling_")
+            key = _generation_key(name)
             raise SourceError(
                 f"{checkpoint.path / 'generation_config.json'}: "
                 f"{key} = {value!r}, not {'a text' if wanted is str else 'a number'} as it must be",

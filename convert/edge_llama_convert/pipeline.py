@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checkpoint import Checkpoint
 from .choose import choose_types
 from .errors import ConvertError, TensorError
 from .fileio import SharedFile
-from .metadata import build_metadata, model_name, set_metadata
+from .hubsource import fetch, locate, open_checkpoint
+from .metadata import build_metadata, set_metadata
 from .params import LlamaParams, read_params
 from .process import peak_memory
 from .quantize import Target, quantise_to_file
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .ggml import GGMLType
+    from .hub import Fetching
+    from .hub.repo import HubRepo
     from .overrides import TypeOverrides
+    from .refs import TensorRef
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,15 @@ class Plan:
     """What a conversion will write; made from headers alone, nothing is written yet.
 
     Attributes:
-        source: the checkpoint folder, or the GGUF file.
+        source: the checkpoint folder, or the GGUF file; of a model on a hub the folder in the
+            cache, where its weights are once :func:`fetch` has brought them.
         name: the model's name, for file names.
         recipe: the file type.
         params: the model's hyper-parameters.
         layout: header and the place of every tensor.
         files: the source's files, as they were before they were read.
         probes: the original tokenizer's ids of :data:`vocab.probe.PROBES`; none of a GGUF's.
+        hub: the model's repository if it comes from a hub: its label, the commit, and checksums.
     """
 
     source: Path
@@ -69,6 +74,7 @@ class Plan:
     layout: Layout
     files: tuple[SourceFile, ...] = ()
     probes: Sequence[Sequence[int]] = ()
+    hub: HubRepo | None = None
 
     @property
     def nbytes(self) -> int:
@@ -119,6 +125,16 @@ class Plan:
         return replace(self, layout=Layout(self.layout.header, moved))
 
     @property
+    def refs(self) -> tuple[TensorRef, ...]:
+        """Where the source's tensors lie."""
+        return tuple(ref for target in self.layout.targets for ref in target.tensor.sources)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the source's files that hold tensors."""
+        return tuple(sorted({piece.path.name for ref in self.refs for piece in ref.pieces}))
+
+    @property
     def default_output(self) -> Path:
         """``models/<name>-<type>.gguf``, relative to the current folder."""
         return Path("models") / f"{self.name}-{self.recipe.value}.gguf"
@@ -140,7 +156,7 @@ class Result:
     Attributes:
         path: the file.
         plan: what was carried out.
-        seconds: the time it took.
+        seconds: the time it took, without what a hub needed.
         peak_memory: the largest resident size of the process so far, in bytes, if known.
     """
 
@@ -159,7 +175,11 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
     metadata: Mapping[str, str] | None = None,
     requantize: bool = False,
 ) -> Plan:
-    """Read the headers of ``source``, a checkpoint's folder or a GGUF, and plan its conversion.
+    """Read the headers of ``source``, and plan its conversion.
+
+    ``source`` is a checkpoint's folder, a GGUF, or, as a ``str`` that is no path which exists, the
+    id of a model on a hub, ``org/name[@revision]``. Its small files are fetched and the headers
+    of its weights are read; :func:`fetch` or :func:`convert` bring the weights themselves.
 
     ``pre`` is llama.cpp's name for the way a byte-level BPE tokenizer splits text, for the rare
     tokenizer where it cannot be found out. ``overrides`` are types that the caller chooses
@@ -171,7 +191,7 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
         ConvertError: the source is missing, damaged, contradictory or unsupported.
     """
     recipe = Recipe.parse(recipe)
-    path = Path(source)
+    hub, path = locate(source)
     files = record(path)
     probes: Sequence[Sequence[int]] = ()
     if is_gguf(path):
@@ -183,19 +203,19 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
         params, layout = plan_gguf(path, recipe, overrides, requantize=requantize)
         name = model_name_of(path)
     else:
-        checkpoint = Checkpoint.open(path)
+        checkpoint = open_checkpoint(path, hub)
         params = read_params(checkpoint.config, checkpoint.path / checkpoint.config_name)
         tensors = map_tensors(checkpoint, params)
         vocabulary = read_vocabulary(checkpoint, params.vocab_size, pre=pre)
         kinds = choose_types(tensors, recipe, params, overrides)
         writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)
         set_metadata(writer, metadata or {})
-        layout, name = lay_out(writer, tensors, kinds), model_name(checkpoint)
+        layout, name = lay_out(writer, tensors, kinds), checkpoint.name
         probes = vocabulary.probes
-    refs = [source for target in layout.targets for source in target.tensor.sources]
-    check_no_holes(refs)
-    used = only_used(files, refs, texts=path.is_dir())
-    return Plan(path, name, recipe, params, layout, used, probes)
+    work = Plan(path, name, recipe, params, layout, probes=probes, hub=hub)
+    if hub is None:
+        check_no_holes(work.refs)
+    return replace(work, files=only_used(files, work.refs, texts=path.is_dir()))
 
 
 def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its own
@@ -205,26 +225,30 @@ def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its o
     force: bool = False,
     threads: int | None = None,
     progress: Callable[[Progress], object] | None = None,
+    fetching: Callable[[Fetching], object] | None = None,
     check: Callable[[Path], object] | None = None,
 ) -> Result:
     """Carry out a plan; ``output`` gets its name only when the file is complete and on disk.
 
     ``threads`` defaults to the number of CPUs. ``progress`` is called in this thread after every
     chunk; an exception it raises (KeyboardInterrupt too) ends the conversion and leaves nothing
-    behind. Peak memory does not depend on the size of the model. ``check`` gets the path of the
-    complete file before it has its name (see :func:`edge_llama_convert.verify.verify`); an
-    exception it raises means that there will be no file.
+    behind. ``fetching`` is called while a model comes from a hub, see :func:`fetch`. Peak memory
+    does not depend on the size of the model. ``check`` gets the path of the complete file before
+    it has its name (see :func:`edge_llama_convert.verify.verify`); an exception it raises means
+    that there will be no file.
 
     Raises:
         OutputError: ``output`` exists and ``force`` is false, no space, no permission, or it is
             a file of the source.
         TensorError: NaN or Inf in the weights, or a value beyond the type's range.
         SourceError: a file of the source changed since the plan was made.
+        HubError: as :func:`fetch` raises it.
     """
-    started = time.perf_counter()
     path = Path(output) if output is not None else work.default_output
     check_is_no_source(path, work.files)
     check_writable(path, force=force)
+    work = fetch(work, fetching)
+    started = time.perf_counter()
     check_unchanged(work.files)
     layout = work.layout
     total = sum(target.nbytes for target in layout.targets)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import SourceError, UnsupportedError
-from .fileio import check_regular
+from .folder import open_regular
 from .refs import DTYPE_SIZES, TensorRef
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 #: The reference implementation's own limit for the header.
@@ -24,17 +25,19 @@ MAX_HEADER_BYTES = 100_000_000
 _AGAIN = "The download is probably incomplete; fetch the file again."
 
 
-def read_header(path: Path) -> dict[str, TensorRef]:
+def read_header(
+    path: Path, open_file: Callable[[Path], BinaryIO] = open_regular
+) -> dict[str, TensorRef]:
     """Return the tensors of one safetensors file by name, without reading their data.
 
     Raises:
         SourceError: the file is missing, truncated, or its header is damaged.
         UnsupportedError: a tensor has a dtype that cannot be converted.
     """
-    check_regular(path)
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_file(path) as file:
+            size = file.seek(0, 2)
+            file.seek(0)
             prefix = file.read(8)
             if len(prefix) < 8:
                 raise SourceError(

@@ -7,21 +7,24 @@ Format, since PyTorch 1.6: an uncompressed zip archive with ``<name>/data.pkl`` 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import SourceError, UnsupportedError
-from .fileio import check_regular
+from .folder import open_regular
 from .refs import DTYPE_SIZES, TensorRef
 from .unpickle import MAX_PICKLE_BYTES, StoredTensor, unpickle
 from .zipindex import AGAIN, ZipIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _DATA = "data.pkl"
 
 
-def read_torch_file(path: Path) -> dict[str, TensorRef]:
+def read_torch_file(
+    path: Path, open_file: Callable[[Path], BinaryIO] = open_regular
+) -> dict[str, TensorRef]:
     """Return the tensors of one torch file by name, without reading their data.
 
     Raises:
@@ -29,9 +32,8 @@ def read_torch_file(path: Path) -> dict[str, TensorRef]:
         UnsupportedError: the format before PyTorch 1.6, a pickle that refers to anything but
             tensors, or a tensor of a dtype or memory layout that cannot be converted.
     """
-    check_regular(path)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             magic = file.read(4)
             if magic[:2] != b"PK":
                 _refuse_other_format(path, magic)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import shutil
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import gguf
 
 from .errors import OutputError
-from .fileio import SharedFile
+from .fileio import FULL, SharedFile
 from .header import PackedKeys, pack_header, pack_keys
 from .quantize import Target
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Tensor data is aligned to this many bytes (GGUF's default).
 ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
-
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def aligned(size: int) -> int:
@@ -153,7 +150,7 @@ def _take_name(temporary: Path, path: Path, *, force: bool) -> None:
 
 
 def _explain(error: OSError, path: Path, nbytes: int) -> OutputError:
-    if error.errno in _FULL:
+    if error.errno in FULL:
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(path.parent).free
             return OutputError(

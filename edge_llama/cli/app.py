@@ -27,9 +27,11 @@ app.command("chat", epilog="Example: `edge-llama chat models/llama-3.2-1b-q4_k_m
 app.command(
     "generate", epilog='Example: `edge-llama generate "Name three moons of Saturn." --json`'
 )(generate.generate)
-app.command("convert", epilog="Example: `edge-llama convert weights/Llama-3.2-1B --type q4_k_m`")(
-    convert.convert
-)
+app.command(
+    "convert",
+    epilog="Example: `edge-llama convert weights/Llama-3.2-1B --type q4_k_m`, or, from the hub, "
+    "`edge-llama convert org/name`",
+)(convert.convert)
 app.command("inspect", epilog="Example: `edge-llama inspect models/llama-3.2-1b-q4_k_m.gguf`")(
     inspect.inspect
 )
@@ -59,6 +61,7 @@ def _options(
         logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s")
     else:  # without any handler Python would print the libraries' warnings among our output
         logging.getLogger().addHandler(logging.NullHandler())
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it has a handler of its own
 
 
 def run(arguments: list[str] | None = None) -> int:

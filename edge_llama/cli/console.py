@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import RenderableType
 
 #: For people: tables, progress, statistics, errors.
@@ -39,6 +42,13 @@ def show(renderable: RenderableType) -> None:
 def note(text: str) -> None:
     """Show a line of lesser importance on standard error."""
     stderr.print(Text(text, style="dim"), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def status(text: str) -> Iterator[None]:
+    """Show that something takes a moment; on a terminal only."""
+    with stderr.status(Text(text, style="dim")):
+        yield
 
 
 def error(message: str, hint: str = "") -> None:

@@ -1,4 +1,4 @@
-"""``edge-llama convert``: a checkpoint folder or a GGUF to a quantised GGUF."""
+"""``edge-llama convert``: a checkpoint, here or on a hub, or a GGUF to a quantised GGUF."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from ..errors import InvalidOptionError
 from . import console
+from .progress import byte_progress, fetching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
 def convert(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="The checkpoint's folder (*.safetensors, pytorch_model*.bin or "
-            "consolidated.*.pth with their JSON files), or a GGUF file."
+            "consolidated.*.pth with their JSON files), a GGUF file, or the id of a model on "
+            "the Hugging Face hub: org/name[@revision]."
         ),
     ],
     output: Annotated[
@@ -106,14 +108,15 @@ def convert(
     known = [recipe.value for recipe in Recipe]
     if kind.lower() not in known:
         raise InvalidOptionError(f"unknown --type {kind}", hint=f"Use one of {', '.join(known)}.")
-    work = make_plan(
-        source,
-        recipe=kind,
-        pre=pre,
-        overrides=TypeOverrides.parse(output_type, embedding_type, tensor_type or ()),
-        metadata=_key_values(metadata or ()),
-        requantize=requantize,
-    )
+    with console.status(f"reading {source}"):
+        work = make_plan(
+            source,
+            recipe=kind,
+            pre=pre,
+            overrides=TypeOverrides.parse(output_type, embedding_type, tensor_type or ()),
+            metadata=_key_values(metadata or ()),
+            requantize=requantize,
+        )
     target = output if output is not None else work.default_output
     if dry_run:
         _show_plan(work, target, as_json=as_json)
@@ -153,34 +156,15 @@ def _key_values(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _with_progress(work: Plan, target: Path, **settings: Any) -> Result:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
     from edge_llama_convert import Progress as Step
     from edge_llama_convert import convert as run
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console.stderr,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(f"{work.name} -> {work.recipe.value}", total=work.nbytes)
+    with byte_progress() as show:
 
         def advance(step: Step) -> None:
-            bar.update(task, completed=step.done, total=step.total)
+            show(f"{work.name} -> {work.recipe.value}", step.done, step.total)
 
-        return run(work, target, progress=advance, **settings)
+        return run(work, target, progress=advance, fetching=fetching(show), **settings)
 
 
 #: Context for which a plan says how much memory the model will take, in tokens.
@@ -191,6 +175,8 @@ def describe(work: Plan, path: Path) -> dict[str, Any]:
     """Return a plan as plain values, for machines."""
     return {
         "path": str(path),
+        "source": work.hub.label if work.hub else str(work.source),
+        "download_bytes": work.hub.missing(work.weights) if work.hub else 0,
         "name": work.name,
         "type": work.recipe.value,
         "parameters": work.n_parameters,
@@ -215,6 +201,9 @@ def _show_plan(work: Plan, path: Path, *, as_json: bool) -> None:
         f"{path}: {_size(work)}; running it takes about {(work.nbytes + cache) / 1e6:,.0f} MB with "
         f"a context of {_PLANNED_CONTEXT} tokens, {cache / 1e6:,.0f} MB of it for the KV cache\n"
     )
+    if work.hub is not None:
+        missing = work.hub.missing(work.weights)
+        console.write(f"{work.hub.label}: {missing / 1e6:,.1f} MB to download\n")
 
 
 def _table(work: Plan) -> Table:

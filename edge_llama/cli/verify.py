@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import console
+from .progress import byte_progress, fetching
 
 if TYPE_CHECKING:
     from edge_llama_convert import Plan
@@ -17,14 +18,19 @@ if TYPE_CHECKING:
 def verify(
     model: Annotated[Path, typer.Argument(help="The GGUF file, or the name of one in models/.")],
     against: Annotated[
-        Path, typer.Option("--against", help="The checkpoint's folder it was made from.")
+        str,
+        typer.Option(
+            "--against",
+            help="The checkpoint's folder it was made from, or its id on the hub: "
+            "org/name[@revision].",
+        ),
     ],
     quick: Annotated[
         bool, typer.Option("--quick", help="Compare only some rows, and no forward pass.")
     ] = False,
 ) -> None:
     """Compare a converted model with its checkpoint: weights, tokenizer, and a forward pass."""
-    from edge_llama_convert import plan
+    from edge_llama_convert import fetch, plan
     from edge_llama_convert.overrides import parse_type
     from edge_llama_convert.verify import Level, require
 
@@ -33,7 +39,11 @@ def verify(
 
     path = find_model(str(model))
     info = inspect(path)
-    work = plan(against).placed_as(
+    with console.status(f"reading {against}"):
+        source = plan(against)
+    with byte_progress() as show_bytes:
+        source = fetch(source, fetching(show_bytes))
+    work = source.placed_as(
         {tensor.name: (parse_type(tensor.type), tensor.offset) for tensor in info.tensors}
     )
     report = compare(work, path, Level.QUICK if quick else Level.FULL)
