@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from .errors import ParamsError, TensorError, UnsupportedError
 from .params import read_params
+from .rotation import magnitude
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,12 +34,6 @@ _OPTIONAL = {
     "rope_theta": "rope.freq_base",
     "head_dim": "attention.key_length",
 }
-_ROPE = {
-    "rope_type": "rope.scaling.type",
-    "factor": "rope.scaling.factor",
-    "original_max_position_embeddings": "rope.scaling.original_context_length",
-}
-
 _ATTENTION = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm")
 _DENSE = ("ffn_gate", "ffn_up", "ffn_down")
 _EXPERTS = ("ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
@@ -75,7 +71,7 @@ def read_gguf_params(source: Path, header: GGUFHeader) -> LlamaParams:
     config.setdefault("num_key_value_heads", config["num_attention_heads"])
     config["architectures"] = ["MixtralForCausalLM" if has_experts else "LlamaForCausalLM"]
     config["vocab_size"] = embedding.shape[0]
-    config["rope_scaling"] = _rope(header)
+    config["rope_scaling"] = _rope(source, header, config.get("max_position_embeddings"))
     params = read_params(config, source)
     _check_heads(source, header, params)
     _check_complete(source, header, params)
@@ -92,9 +88,39 @@ def _read(header: GGUFHeader, keys: Mapping[str, str]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _rope(header: GGUFHeader) -> dict[str, Any] | None:
-    rope = _read(header, _ROPE)
-    return rope if rope.get("rope_type", "none") != "none" else None
+def _rope(source: Path, header: GGUFHeader, context_length: Any) -> dict[str, Any]:
+    """Return the scaling of positions in transformers' terms, as llama.cpp reads the keys.
+
+    See load_hparams in llama-model.cpp and llama_context's constructor; of the yarn_* keys
+    neither looks at one for a LLaMA.
+    """
+
+    def number(key: str, default: Any) -> Any:
+        value = _value(header, f"llama.rope.{key}")
+        if value is not None and (type(value) not in {int, float} or not 0 <= value < math.inf):
+            raise ParamsError(
+                f"{source}: llama.rope.{key} = {value!r}, not a number from 0",
+                hint="The file was damaged or edited; fetch or convert it again.",
+            )
+        return value or default  # llama.cpp takes 0 for absent
+
+    kind = _value(header, "llama.rope.scaling.type") or "linear"
+    factor = number("scaling.factor", number("scale_linear", 1.0))
+    relative = number("scaling.attn_factor", 1.0)
+    if kind == "yarn":
+        return {
+            "rope_type": kind,
+            "factor": factor,
+            "original_max_position_embeddings": number(
+                "scaling.original_context_length", context_length
+            ),
+            "attention_factor": magnitude(factor) * relative,
+        }
+    if relative != 1.0:
+        return {"rope_type": f"{kind} with attn_factor {relative}"}
+    if kind == "none" or (kind == "linear" and factor == 1.0):
+        return {"rope_type": "default"}
+    return {"rope_type": kind, "factor": factor}
 
 
 def _check_heads(source: Path, header: GGUFHeader, params: LlamaParams) -> None:

@@ -72,20 +72,22 @@ def plan_gguf(
         UnsupportedError: a quantised source without ``requantize``; another architecture.
         SourceError, ParamsError, TensorError: damaged, contradictory or incomplete.
     """
-    header = _merge_shards(source, read_gguf_header(source))
+    header = read_whole_header(source)
     params = read_gguf_params(source, header)
-    tensors = sorted(
-        (GGUFTensor(name, ref.shape, (ref,)) for name, ref in header.tensors.items()),
-        key=lambda tensor: (tensor.layer, tensor.name),
-    )
+    tensors = tensors_of(header)
     chosen = choose_types(tensors, recipe, params, overrides)
     kinds = [_untouched(each) or kind for each, kind in zip(tensors, chosen, strict=True)]
     _check_types(source, tensors, kinds, requantize=requantize)
     return params, place(_keys(header.metadata, recipe), tensors, kinds)
 
 
-def _merge_shards(source: Path, header: GGUFHeader) -> GGUFHeader:
-    """Return the header with the tensors of all shards, if ``source`` is the first of several."""
+def read_whole_header(source: Path) -> GGUFHeader:
+    """Return the header with the tensors of all shards, if ``source`` is the first of several.
+
+    Raises:
+        SourceError: a file is missing, damaged, or not the first of its shards.
+    """
+    header = read_gguf_header(source)
     entry = header.metadata.get("split.count")
     count = entry.value if entry else 1
     if not isinstance(count, int) or count <= 1:
@@ -119,6 +121,14 @@ def _merge_shards(source: Path, header: GGUFHeader) -> GGUFHeader:
             )
         tensors.update(more)
     return GGUFHeader(header.metadata, tensors)
+
+
+def tensors_of(header: GGUFHeader) -> list[GGUFTensor]:
+    """Return a header's tensors in the order in which llama.cpp writes them."""
+    return sorted(
+        (GGUFTensor(name, ref.shape, (ref,)) for name, ref in header.tensors.items()),
+        key=lambda tensor: (tensor.layer, tensor.name),
+    )
 
 
 def _untouched(tensor: GGUFTensor) -> GGMLType | None:
