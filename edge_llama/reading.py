@@ -43,6 +43,10 @@ class Reading:
         """Return token ids, control tokens recognised, nothing added around the text."""
         return self._vocabulary.tokenize(text, add_special=False, parse_special=True)
 
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """Return the bytes that the tokens stand for, control tokens as their texts."""
+        return self._vocabulary.verbatim(tokens)
+
     def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return the logits of every position, float32 ``[len(tokens), n_vocab]``."""
         model = NativeModel(self._path, self._config)

@@ -104,6 +104,19 @@ FAMILIES = {
         byte_level=True,
         files={"generation_config.json": {"eos_token_id": [2, 0], "temperature": 0.5}},
     ),
+    "llama-yarn": Family(
+        {
+            **_LLAMA,
+            "num_key_value_heads": 2,
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "beta_fast": 32,
+                "beta_slow": 1,
+                "original_max_position_embeddings": 64,
+            },
+        }
+    ),
     "llama2": Family(
         {**_LLAMA, "vocab_size": N_PIECES + 8},
         dtype="F16",

@@ -77,6 +77,7 @@ def test_all_faults_are_in_one_error() -> None:
         ({"num_attention_heads": 7, "num_key_value_heads": 7, "head_dim": None}, "hidden_size 576"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "without 'factor'"),
         ({"rope_parameters": [1]}, "not an object"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": "4"}}, "factor = '4', not a pos"),
         ({"rms_norm_eps": float("inf")}, "not finite"),
     ],
 )
@@ -93,6 +94,10 @@ def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> No
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"quantization_config": {"quant_method": "fp8"}}, "already quantised"),
         ({"rope_parameters": {"rope_type": "longrope"}}, "rope type 'longrope'"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16}},
+            "YaRN with beta_fast 16; supported is 32",
+        ),
     ],
 )
 def test_what_would_talk_nonsense_is_refused(changes: dict[str, Any], message: str) -> None:

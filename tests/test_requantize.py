@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import families
 import gguf
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from edge_llama_convert import (
     ConvertError,
     ParamsError,
+    Recipe,
     SourceError,
     TensorError,
     UnsupportedError,
@@ -35,6 +38,20 @@ LLAMA_QUANTIZE = {
     "q4_k_m": "dc0f3a02e821146247a0af6895adf9872124f368682cb110cb9ed09ff2a9f9f1",
     "q8_0": "7b46609d11703c058397e5cfe4cc6e4b2508cb1eb4c80ddc472a5d421fbdb508",
     "f16": "a269e3181fcbb25046f99f64ba8d3c159165b211c2ff4ffca7ba1bb219d2ccd0",
+}
+
+# Likewise, of the Q8_0 files of small mixtures of experts (families.py).
+LLAMA_QUANTIZE_EXPERTS = {
+    "mixtral-8": {
+        "q4_k_m": "28ae142f924e9931b7af3078e461286eb2fe08a4c6388c2e016198f3a6a3db72",
+        "q3_k_s": "88f252a46f94aa01af2e8c9d92b9bfe774a377297a28dd51d8804b8d1a460e16",
+        "f16": "66cc64d64b05c6cf6987398376f162241629f47b70a60e19dd8f700beaf8c3c2",
+    },
+    "mixtral-4": {
+        "q4_k_m": "c991995139a8c1492f6b4d8efc37fbcfd89422fa2018c3df828e3b06473d8a65",
+        "q3_k_s": "6e5ff1b6cd238dd3be8adb56d687a4b412bca465e75079ade93cd45bd6d88dfc",
+        "f16": "f47b8debf987aee79d692d0113fc87892cb42fdf147854dcba2a13db0541faaf",
+    },
 }
 
 
@@ -65,6 +82,21 @@ def test_two_steps_equal_one(
     convert(plan(tiny_checkpoint, recipe=recipe), tmp_path / "one.gguf")
     convert(plan(tiny_gguf, recipe=recipe), tmp_path / "two.gguf")
     assert sha256(tmp_path / "one.gguf") == sha256(tmp_path / "two.gguf")
+
+
+@pytest.mark.parametrize("name", ["mixtral-8", "mixtral-4"])
+def test_a_mixture_of_experts(tmp_path: Path, name: str) -> None:
+    source = families.build(tmp_path, name, "even")
+    known = json.loads(families.DIGESTS.read_text(encoding="utf-8"))[source.name]
+    convert(plan(source, recipe="bf16"), tmp_path / "bf16.gguf")
+    convert(plan(source, recipe="q8_0"), tmp_path / "q8_0.gguf")
+    for kind in Recipe:
+        convert(plan(tmp_path / "bf16.gguf", recipe=kind), tmp_path / "a.gguf", force=True)
+        assert sha256(tmp_path / "a.gguf") == known[kind.value], kind
+    for recipe, digest in LLAMA_QUANTIZE_EXPERTS[name].items():
+        work = plan(tmp_path / "q8_0.gguf", recipe=recipe, requantize=True)
+        convert(work, tmp_path / "b.gguf", force=True)
+        assert sha256(tmp_path / "b.gguf") == digest, recipe
 
 
 def test_a_quantised_source_needs_the_flag(tiny_gguf: Path, tmp_path: Path) -> None:
@@ -195,6 +227,19 @@ def _set(key: str, value: int) -> Callable[[gguf.GGUFWriter, dict[str, Any]], No
     return change
 
 
+def _experts_apart(writer: gguf.GGUFWriter, tensors: dict[str, Any]) -> None:
+    writer.add_expert_count(2)
+    writer.add_expert_used_count(1)
+    for kind in ("gate", "up", "down"):
+        experts = [tensors.pop(f"blk.0.ffn_{kind}.weight")] * 2
+        tensors.update({f"blk.0.ffn_{kind}.{i}.weight": part for i, part in enumerate(experts)})
+
+
+def _kv_heads_by_layer(writer: gguf.GGUFWriter, _: dict[str, Any]) -> None:
+    writer.kv_data[0].pop("llama.attention.head_count_kv")
+    writer.add_head_count_kv([2])
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -203,7 +248,10 @@ def _set(key: str, value: int) -> Callable[[gguf.GGUFWriter, dict[str, Any]], No
         (lambda _, t: t.pop("token_embd.weight"), ParamsError, "token_embd.weight is missing"),
         (_set("llama.block_count", 2**31 - 1), ParamsError, "num_hidden_layers"),
         (_set("llama.attention.head_count_kv", 3), ParamsError, "no multiple"),
-        (_set("llama.expert_count", 8), UnsupportedError, "mixture of experts"),
+        (_set("llama.expert_count", 8), ParamsError, "llama.expert_used_count is missing"),
+        (_experts_apart, UnsupportedError, r"tensors of its own \(blk.0.ffn_gate.0.weight\)"),
+        (_kv_heads_by_layer, ParamsError, "head_count_kv is missing or differs by layer"),
+        (_set("llama.rope.dimension_count", 8), ParamsError, "= 8, but a head has 16"),
         (lambda w, _: w.kv_data[0].pop("llama.block_count"), ParamsError, "llama.block_count is"),
         (lambda w, _: w.kv_data[0].pop("general.architecture"), UnsupportedError, "None"),
         (

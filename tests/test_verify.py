@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,11 @@ import pytest
 
 from edge_llama.reading import Reading
 from edge_llama_convert import VerificationError, convert, plan
-from edge_llama_convert.originals import OriginalWeights
+from edge_llama_convert.checks import Level, Report, require
 from edge_llama_convert.reference import forward
-from edge_llama_convert.rows import open_sources
-from edge_llama_convert.verify import Level, Report, require, verify
+from edge_llama_convert.rotation import rotation_of
+from edge_llama_convert.verify import verify
+from edge_llama_convert.weights import open_weights
 
 if TYPE_CHECKING:
     import subprocess
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     RunCLI = Callable[..., subprocess.CompletedProcess[str]]
 
 DATA = Path(__file__).parent / "data"
+NAMES = ["weights", "tokenizer", "hyper-parameters", "forward pass"]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +53,10 @@ def test_the_reference_forward_pass_agrees_with_transformers(real: tuple[Plan, P
     work, _ = real
     reference = np.load(DATA / "smollm2_logits.npz")
     tensors = [target.tensor for target in work.layout.targets]
-    with open_sources(tensors) as files:
-        weights = OriginalWeights(tensors, files)
+    with open_weights(tensors) as weights:
         for i in range(2):
-            logits = forward(weights, work.params, reference[f"ids_{i}"].tolist())
+            tokens = reference[f"ids_{i}"].tolist()
+            logits = forward(weights, work.params, rotation_of(work.params), tokens)
             assert logits.argmax(axis=1).tolist() == reference[f"top_{i}"].tolist()
             ours = logits[:, reference["columns"]]
             # The excerpt is stored in float16, so half a thousandth of 20 is its own rounding.
@@ -65,9 +68,9 @@ def test_the_reference_forward_pass_agrees_with_transformers(real: tuple[Plan, P
 def test_a_right_conversion_passes(real: tuple[Plan, Path], level: Level) -> None:
     result = report(*real, level)
     assert result.passed
-    require(result, real[1])
+    require(result, real[1], hint="-")
     names = [check.name for check in result.checks]
-    assert names == ["weights", "tokenizer", "forward pass"][: 3 if level is Level.FULL else 2]
+    assert names == NAMES[: 4 if level is Level.FULL else 2]
     assert not any(check.noteworthy for check in result.checks)
 
 
@@ -95,7 +98,7 @@ def test_rows_in_the_wrong_order_are_noticed(real: tuple[Plan, Path], tmp_path: 
     result = report(*tampered(real, tmp_path / "x.gguf", change))
     assert "weights" in failed(result)
     with pytest.raises(VerificationError, match=r"blk\.7\.attn_q\.weight \(Q8_0\) is off by"):
-        require(result, tmp_path / "x.gguf")
+        require(result, tmp_path / "x.gguf", hint="-")
 
 
 @pytest.mark.model
@@ -114,7 +117,8 @@ def test_a_wrong_rope_base_is_noticed(real: tuple[Plan, Path], tmp_path: Path) -
     def change(reader: gguf.GGUFReader) -> None:
         reader.fields["llama.rope.freq_base"].parts[-1][:] = 10.0
 
-    assert "forward pass" in failed(report(*tampered(real, tmp_path / "x.gguf", change)))
+    result = report(*tampered(real, tmp_path / "x.gguf", change))
+    assert failed(result) == {"hyper-parameters", "forward pass"}
 
 
 def test_a_failed_check_means_no_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -125,6 +129,26 @@ def test_a_failed_check_means_no_file(tiny_checkpoint: Path, tmp_path: Path) -> 
     with pytest.raises(VerificationError):
         convert(plan(tiny_checkpoint), tmp_path / "x.gguf", check=refuse)
     assert list(tmp_path.iterdir()) == []
+
+
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+def build_sharp(folder: Path, changes: dict[str, object]) -> Path:
+    """A random float32 model whose attention prefers some positions, so that rope matters."""
+    config = {**builders.CONFIG, **builders.TINY_SHAPE, **changes}
+    weights = builders.tiny_tensors(config)
+    for name, values in weights.items():
+        if "norm" in name:
+            values[:] = 1.0
+        elif "self_attn" in name:
+            values[:] = 4 * values
+    return builders.build_tiny_checkpoint(folder, changes=changes, dtype="F32", tensors=weights)
 
 
 @pytest.mark.model
@@ -144,18 +168,64 @@ def test_a_failed_check_means_no_file(tiny_checkpoint: Path, tmp_path: Path) -> 
             }
         },
         {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
+        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}},
+        {"rope_parameters": YARN},
+        {"rope_parameters": {**YARN, "attention_factor": 1.6}},
+        {"rope_parameters": {**YARN, "factor": 40.0, "mscale": 1.0, "mscale_all_dim": 0.5}},
     ],
-    ids=["biases", "grouped", "llama3", "linear"],
+    ids=[
+        *("biases", "grouped", "llama3", "linear", "dynamic"),
+        *("yarn", "yarn-attention", "yarn-mscale"),
+    ],
 )
 def test_llama_cpp_computes_what_the_architecture_says(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
     """Random models of every shape: llama.cpp's logits equal the reference's."""
-    source = builders.build_tiny_checkpoint(tmp_path / "tiny", changes=changes, dtype="F32")
-    work = plan(source, recipe="f32")
+    work = plan(build_sharp(tmp_path / "tiny", changes), recipe="f32")
     convert(work, tmp_path / "x.gguf")
     result = report(work, tmp_path / "x.gguf")
     assert result.passed, result
+    assert result.checks[-1].figures["mean_kl_divergence"] < 1e-5
+
+
+@pytest.fixture(scope="module")
+def yarn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    folder = tmp_path_factory.mktemp("yarn")
+    rope = {**YARN, "attention_factor": 1.6}
+    work = plan(build_sharp(folder / "tiny", {"rope_parameters": rope}), recipe="f32")
+    convert(work, folder / "x.gguf")
+    return work, folder / "x.gguf"
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("factor", 8.0, "rope turns 7 of 8 pairs otherwise, e.g. pair 1 by 0.1779 per position"),
+        ("original_context_length", 64, "rope turns 2 of 8 pairs otherwise"),
+        ("attn_factor", 1.0, "rope's scale is 1.1386, 1.6000 expected"),
+    ],
+)
+def test_wrong_rope_scaling_is_noticed(
+    yarn: tuple[Plan, Path], tmp_path: Path, key: str, value: float, message: str
+) -> None:
+    def change(reader: gguf.GGUFReader) -> None:
+        reader.fields[f"llama.rope.scaling.{key}"].parts[-1][:] = value
+
+    result = report(*tampered(yarn, tmp_path / "x.gguf", change))
+    assert failed(result) == {"hyper-parameters", "forward pass"}
+    with pytest.raises(VerificationError, match=re.escape(message)):
+        require(result, tmp_path / "x.gguf", hint="-")
+
+
+@pytest.mark.model
+def test_a_wrong_epsilon_is_noticed(yarn: tuple[Plan, Path], tmp_path: Path) -> None:
+    def change(reader: gguf.GGUFReader) -> None:
+        reader.fields["llama.attention.layer_norm_rms_epsilon"].parts[-1][:] = 1.1e-5
+
+    result = report(*tampered(yarn, tmp_path / "x.gguf", change))
+    assert failed(result) == {"hyper-parameters"}  # too little to show in 16 positions
 
 
 @pytest.mark.model
@@ -165,7 +235,7 @@ def test_every_family_is_proven(tmp_path: Path, family: str) -> None:
     convert(work, tmp_path / "x.gguf")
     result = report(work, tmp_path / "x.gguf")
     assert result.passed, result
-    assert [check.name for check in result.checks] == ["weights", "tokenizer", "forward pass"]
+    assert [check.name for check in result.checks] == NAMES
 
 
 @pytest.mark.model
@@ -176,5 +246,5 @@ def test_the_commands(run_cli: RunCLI, tiny_checkpoint: Path) -> None:
     name = Path(made.stdout.strip()).name
     checked = run_cli("verify", name, "--against", str(tiny_checkpoint))
     assert checked.returncode == 0, checked.stderr
-    assert checked.stderr.count("ok: ") == 3
+    assert checked.stderr.count("ok: ") == 4
     assert run_cli("convert", str(tiny_checkpoint), "--verify", "maybe").returncode == 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import gguf
 
 from .errors import ConvertError, SourceError
+from .rotation import magnitude, rotation_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -182,7 +183,9 @@ def _add_rope_scaling(writer: gguf.GGUFWriter, params: LlamaParams) -> None:
     elif params.rope_type == "yarn":
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         writer.add_rope_scaling_factor(rope["factor"])
-        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        writer.add_rope_scaling_orig_ctx_len(
+            int(rope.get("original_max_position_embeddings", params.context_length))
+        )
         for add, key in (
             (writer.add_rope_scaling_yarn_ext_factor, "extrapolation_factor"),
             (writer.add_rope_scaling_yarn_attn_factor, "attention_factor"),
@@ -191,4 +194,9 @@ def _add_rope_scaling(writer: gguf.GGUFWriter, params: LlamaParams) -> None:
         ):
             if rope.get(key) is not None:
                 add(rope[key])
+        # llama.cpp reads none of the four for a LLaMA. What it does read is relative to its own
+        # scale; convert_hf_to_gguf.py leaves it out, and attention comes out too flat or sharp.
+        relative = rotation_of(params).scale / magnitude(float(rope["factor"]))
+        if not math.isclose(relative, 1.0, rel_tol=1e-6):
+            writer.add_rope_scaling_attn_factors(relative)
     # llama3 is the tensor rope_freqs.weight; "dynamic" changes nothing within the context.

@@ -29,6 +29,15 @@ MAX_LAYERS, MAX_EXPERTS = 512, 1024
 #: Rope types carried over; "dynamic" needs no key (it acts beyond the trained context only).
 _ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "llama3")
 
+#: Numbers of a rope scaling; "factor" must be there.
+_ROPE_NUMBERS = (
+    *("factor", "original_max_position_embeddings", "attention_factor"),
+    *("beta_fast", "beta_slow", "low_freq_factor", "high_freq_factor"),
+)
+
+#: What llama.cpp computes YaRN with for every LLaMA, whatever a GGUF's keys say.
+_FIXED_YARN = {"beta_fast": 32, "beta_slow": 1, "extrapolation_factor": 1, "truncate": True}
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Defaults:
@@ -192,12 +201,23 @@ def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
             f"{path}: {'; '.join(read.faults)}",
             hint="The file was edited or belongs to another model; fetch it again.",
         )
+    _check_rope(params, path)
+    return params
+
+
+def _check_rope(params: LlamaParams, path: Path) -> None:
+    problem = None
     if params.rope_type not in _ROPE_TYPES:
+        problem = f"rope type {params.rope_type!r}; supported are {', '.join(_ROPE_TYPES)}"
+    elif params.rope_type == "yarn":
+        for key, fixed in _FIXED_YARN.items():
+            if params.rope.get(key, fixed) != fixed:
+                problem = f"YaRN with {key} {params.rope[key]!r}; supported is {fixed!r}"
+    if problem is not None:
         raise UnsupportedError(
-            f"{path}: rope type {params.rope_type!r}; supported are {', '.join(_ROPE_TYPES)}",
+            f"{path}: {problem}",
             hint="This checkpoint computes positions in a way llama.cpp's LLaMA does not know.",
         )
-    return params
 
 
 def _defaults(config: Mapping[str, Any]) -> _Defaults:
@@ -254,8 +274,11 @@ def _rope(config: Mapping[str, Any], read: _Reader) -> dict[str, Any]:
         rope.setdefault(
             "original_max_position_embeddings", config["original_max_position_embeddings"]
         )
-    if rope.get("rope_type") in {"linear", "yarn", "llama3"} and rope.get("factor") is None:
-        read.faults.append(f"rope type {rope['rope_type']} without 'factor'")
+    if rope.get("rope_type") in {"linear", "yarn", "llama3"}:
+        if rope.get("factor") is None:
+            read.faults.append(f"rope type {rope['rope_type']} without 'factor'")
+        for key in _ROPE_NUMBERS:
+            read.number(key, 1.0, rope)
     if rope.get("rope_type") == "yarn":
         rope.setdefault("original_max_position_embeddings", config.get("max_position_embeddings"))
     return {key: value for key, value in rope.items() if value is not None}

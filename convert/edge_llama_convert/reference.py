@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .params import LlamaParams
+    from .rotation import Rotation
 
     Array = npt.NDArray[np.float32]
-
-#: Rope types whose angles this module computes.
-ROPE_TYPES = ("default", "linear", "llama3", "dynamic")
 
 
 class Weights(Protocol):
@@ -47,17 +45,19 @@ class Weights(Protocol):
         ...
 
 
-def forward(weights: Weights, params: LlamaParams, tokens: Sequence[int]) -> Array:
+def forward(
+    weights: Weights, params: LlamaParams, rotation: Rotation, tokens: Sequence[int]
+) -> Array:
     """Return the logits ``[len(tokens), vocab_size]`` of every position.
 
     Query and key rows are expected in GGUF's order, where rotation pairs neighbours.
     """
     x = weights.rows("token_embd.weight", tokens)
-    rotation = _angles(weights, params, len(tokens))
+    turns = _turns(rotation, len(tokens))
     for layer in range(params.n_layers):
         block = f"blk.{layer}."
         normed = _rms_norm(x, weights.vector(f"{block}attn_norm.weight"), params.rms_norm_eps)
-        x = x + _attention(weights, params, block, normed, rotation)
+        x = x + _attention(weights, params, block, normed, turns)
         normed = _rms_norm(x, weights.vector(f"{block}ffn_norm.weight"), params.rms_norm_eps)
         x = x + (_experts if params.n_experts else _mlp)(weights, params, block, normed)
     x = _rms_norm(x, weights.vector("output_norm.weight"), params.rms_norm_eps)
@@ -108,16 +108,11 @@ def _silu(x: Array) -> Array:
     return activated
 
 
-def _angles(weights: Weights, params: LlamaParams, count: int) -> tuple[Array, Array]:
-    """Return cosine and sine, ``[count, 1, head_dim / 2]`` each."""
-    exponents = np.arange(0, params.head_dim, 2, dtype=np.float64) / params.head_dim
-    frequencies = params.rope_theta**-exponents
-    if weights.has("rope_freqs.weight"):
-        frequencies = frequencies / weights.vector("rope_freqs.weight")
-    if params.rope_type == "linear":
-        frequencies = frequencies / float(params.rope["factor"])
-    angles = np.arange(count, dtype=np.float64)[:, None, None] * frequencies
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+def _turns(rotation: Rotation, count: int) -> tuple[Array, Array]:
+    """Return cosine and sine of the first positions, ``[count, 1, head_dim / 2]`` each."""
+    angles = np.arange(count, dtype=np.float64)[:, None, None] * rotation.frequencies
+    cos, sin = np.cos(angles) * rotation.scale, np.sin(angles) * rotation.scale
+    return cos.astype(np.float32), sin.astype(np.float32)
 
 
 def _rotate(x: Array, cos: Array, sin: Array) -> Array:
@@ -130,13 +125,13 @@ def _rotate(x: Array, cos: Array, sin: Array) -> Array:
 
 
 def _attention(
-    weights: Weights, params: LlamaParams, block: str, x: Array, rotation: tuple[Array, Array]
+    weights: Weights, params: LlamaParams, block: str, x: Array, turns: tuple[Array, Array]
 ) -> Array:
     count, head = len(x), params.head_dim
     query = _linear(weights, f"{block}attn_q", x).reshape(count, params.n_heads, head)
     key = _linear(weights, f"{block}attn_k", x).reshape(count, params.n_kv_heads, head)
     value = _linear(weights, f"{block}attn_v", x).reshape(count, params.n_kv_heads, head)
-    query, key = _rotate(query, *rotation), _rotate(key, *rotation)
+    query, key = _rotate(query, *turns), _rotate(key, *turns)
     key, value = (np.repeat(each, params.n_gqa, axis=1) for each in (key, value))
     scores = np.einsum("qhd,khd->hqk", query, key) / np.float32(np.sqrt(head))
     scores[:, np.triu_indices(count, 1)[0], np.triu_indices(count, 1)[1]] = -np.inf

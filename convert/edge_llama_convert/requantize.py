@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import gguf
 
 from .choose import choose_types
-from .errors import ParamsError, SourceError, TensorError, UnsupportedError
+from .errors import SourceError, UnsupportedError
 from .ggml import GGMLType, load_ggml
+from .ggufparams import read_gguf_params
 from .ggufsource import GGUFHeader, read_gguf_header
 from .header import PackedKeys, pack_number
-from .params import read_params
 from .refs import DTYPE_SIZES
 from .tensors import GGUFTensor
 from .writer import Layout, place
@@ -37,10 +37,8 @@ _OF_THE_FILE = {
     *("general.quantization_version", "general.file_type"),
 }
 
-_LAYER = (
-    *("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"),
-    *("ffn_norm", "ffn_gate", "ffn_up", "ffn_down"),
-)
+#: Matrices of these names keep their type (tensor_allows_quantization in llama-quant.cpp).
+_KEPT = ("_norm.weight", "ffn_gate_inp.weight")
 
 
 def is_gguf(source: Path) -> bool:
@@ -74,21 +72,22 @@ def plan_gguf(
         UnsupportedError: a quantised source without ``requantize``; another architecture.
         SourceError, ParamsError, TensorError: damaged, contradictory or incomplete.
     """
-    header = _merge_shards(source, read_gguf_header(source))
-    params = _params(source, header)
-    _check_complete(source, header, params)
-    tensors = sorted(
-        (GGUFTensor(name, ref.shape, (ref,)) for name, ref in header.tensors.items()),
-        key=lambda tensor: (tensor.layer, tensor.name),
-    )
+    header = read_whole_header(source)
+    params = read_gguf_params(source, header)
+    tensors = tensors_of(header)
     chosen = choose_types(tensors, recipe, params, overrides)
     kinds = [_untouched(each) or kind for each, kind in zip(tensors, chosen, strict=True)]
     _check_types(source, tensors, kinds, requantize=requantize)
     return params, place(_keys(header.metadata, recipe), tensors, kinds)
 
 
-def _merge_shards(source: Path, header: GGUFHeader) -> GGUFHeader:
-    """Return the header with the tensors of all shards, if ``source`` is the first of several."""
+def read_whole_header(source: Path) -> GGUFHeader:
+    """Return the header with the tensors of all shards, if ``source`` is the first of several.
+
+    Raises:
+        SourceError: a file is missing, damaged, or not the first of its shards.
+    """
+    header = read_gguf_header(source)
     entry = header.metadata.get("split.count")
     count = entry.value if entry else 1
     if not isinstance(count, int) or count <= 1:
@@ -124,63 +123,19 @@ def _merge_shards(source: Path, header: GGUFHeader) -> GGUFHeader:
     return GGUFHeader(header.metadata, tensors)
 
 
-def _params(source: Path, header: GGUFHeader) -> LlamaParams:
-    """Return what the recipes need to know of the model, by way of config.json's names."""
-    values = {key: entry.value for key, entry in header.metadata.items()}
-    architecture = values.get("general.architecture")
-    if architecture != "llama" or values.get("llama.expert_count"):
-        kind = "mixture of experts" if architecture == "llama" else repr(architecture)
-        raise UnsupportedError(
-            f"{source}: architecture {kind}; supported is 'llama'",
-            hint="Use llama.cpp's llama-quantize for this model.",
-        )
-    keys = {
-        "num_hidden_layers": "llama.block_count",
-        "hidden_size": "llama.embedding_length",
-        "intermediate_size": "llama.feed_forward_length",
-        "num_attention_heads": "llama.attention.head_count",
-        "num_key_value_heads": "llama.attention.head_count_kv",
-        "max_position_embeddings": "llama.context_length",
-        "rms_norm_eps": "llama.attention.layer_norm_rms_epsilon",
-        "rope_theta": "llama.rope.freq_base",
-        "head_dim": "llama.attention.key_length",
-    }
-    config = {name: values[key] for name, key in keys.items() if values.get(key) is not None}
-    missing = [key for name, key in list(keys.items())[:4] if name not in config]
-    embedding = header.tensors.get("token_embd.weight")
-    if missing or embedding is None:
-        raise ParamsError(
-            f"{source}: {', '.join(missing or ['token_embd.weight'])} is missing or differs by "
-            "layer",
-            hint="Not a complete LLaMA model; get another copy of the file.",
-        )
-    config |= {"architectures": ["LlamaForCausalLM"], "vocab_size": embedding.shape[0]}
-    return read_params(config, source)
-
-
-def _check_complete(source: Path, header: GGUFHeader, params: LlamaParams) -> None:
-    # Believed only after this comparison: a hostile header may claim billions of layers.
-    found = sum(name.startswith("blk.") for name in header.tensors)
-    if params.n_layers * len(_LAYER) > found:
-        raise TensorError(
-            f"{source}: {found} tensors in layers, {params.n_layers} layers have "
-            f"{params.n_layers * len(_LAYER)} at least",
-            hint="The file is not complete; fetch or convert it again.",
-        )
-    wanted = {f"blk.{i}.{kind}.weight" for i in range(params.n_layers) for kind in _LAYER}
-    missing = sorted((wanted | {"output_norm.weight"}) - header.tensors.keys())
-    if missing:
-        raise TensorError(
-            f"{source}: {len(missing)} tensors missing: {', '.join(missing[:12])}",
-            hint="The file is not complete, or its LLaMA is of an unknown variant.",
-        )
+def tensors_of(header: GGUFHeader) -> list[GGUFTensor]:
+    """Return a header's tensors in the order in which llama.cpp writes them."""
+    return sorted(
+        (GGUFTensor(name, ref.shape, (ref,)) for name, ref in header.tensors.items()),
+        key=lambda tensor: (tensor.layer, tensor.name),
+    )
 
 
 def _untouched(tensor: GGUFTensor) -> GGMLType | None:
     """Return the tensor's own type where llama-quantize leaves it alone, else None."""
     (ref,) = tensor.sources
     is_matrix = len(tensor.shape) > 1 and tensor.name.endswith("weight")
-    if is_matrix and "_norm.weight" not in tensor.name:
+    if is_matrix and not any(part in tensor.name for part in _KEPT):
         return None
     if ref.dtype not in GGMLType.__members__:
         raise UnsupportedError(

@@ -1,84 +1,40 @@
 """Prove that a GGUF is what its checkpoint says, by comparing the two independently.
 
-Three comparisons, none of which uses the code that made the file: every tensor's bytes are
-decoded by the ``gguf`` package and held against the original rows; probe texts are tokenised by
-the original tokenizer and by llama.cpp's reading of the file; and a numpy forward pass of the
-original weights is held against llama.cpp's logits.
+None of the comparisons uses the code that made the file: every tensor's bytes are decoded by the
+``gguf`` package and held against the original rows; probe texts are tokenised by the original
+tokenizer and by llama.cpp's reading of the file; a numpy forward pass of the original weights is
+held against llama.cpp's logits; and what the file's keys mean to llama.cpp against config.json.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
 
-from .errors import VerificationError
+from .agreement import compare_logits
+from .checks import Check, Level, Report, rounded
 from .fileio import SharedFile
 from .ggml import GGMLType
-from .originals import OriginalWeights
-from .reference import ROPE_TYPES, forward
+from .hyperparams import compare_hyper_parameters
 from .rows import RowReader, chunks, open_sources
 from .vocab.probe import PROBES
+from .weights import open_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
 
+    from .checks import Runtime
     from .pipeline import Plan
     from .quantize import Target
 
     Array = npt.NDArray[np.float32]
-
-
-class Level(str, Enum):
-    """How much is compared."""
-
-    OFF = "off"
-    QUICK = "quick"
-    FULL = "full"
-
-
-class Runtime(Protocol):
-    """llama.cpp's reading of the file that is being verified."""
-
-    def tokenize(self, text: str) -> list[int]:
-        """Return token ids, control tokens recognised, nothing added around the text."""
-        ...
-
-    def logits(self, tokens: Sequence[int]) -> Array:
-        """Return ``[len(tokens), n_vocab]``."""
-        ...
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison: what was compared, whether it holds, and the figure.
-
-    ``noteworthy`` marks one that holds, but not entirely.
-    """
-
-    name: str
-    passed: bool
-    detail: str
-    noteworthy: bool = False
-
-
-@dataclass(frozen=True)
-class Report:
-    """Every comparison that was made."""
-
-    checks: tuple[Check, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether all comparisons hold."""
-        return all(check.passed for check in self.checks)
-
 
 #: Root-mean-square error of a type relative to that of the values, for normally distributed
 #: weights (measured, 131072 values). Trained weights reach up to twice as much.
@@ -108,39 +64,50 @@ _LEAST_COSINE = ((0.0, 0.999), (0.002, 0.99), (0.02, 0.9), (0.1, 0.8), (1.0, 0.5
 #: Rows per tensor that the quick level compares.
 _QUICK_ROWS = 8
 
-_HINT = "Please report it with the model's name; meanwhile --verify off writes the file unchecked."
-
 
 def verify(plan: Plan, path: Path, level: Level, runtime: Runtime | None = None) -> Report:
     """Compare the GGUF at ``path`` with the checkpoint that ``plan`` was made from.
 
     ``quick`` compares some rows of every tensor, and the tokenizer; ``full`` compares all rows
-    and adds the forward pass. Without ``runtime`` only the tensors are compared.
+    and adds the forward pass and the hyper-parameters. Without ``runtime`` tokenizer and forward
+    pass are left out.
 
     Raises:
-        VerificationError: from :func:`require` only; here failures are part of the report.
         SourceError: a file ended early.
     """
     if level is Level.OFF:
-        return Report(())
-    checks = [_check_tensors(plan, path, everything=level is Level.FULL)]
+        return Report(level, ())
+    everything = level is Level.FULL
+    checks = [_check_tensors(plan, path, everything=everything)]
     if runtime is not None:
         checks.append(_check_tokens(plan, runtime))
-        if level is Level.FULL:
-            checks.append(_check_logits(plan, runtime))
-    return Report(tuple(checks))
+    if everything:
+        checks.append(compare_hyper_parameters(plan, path))
+    if runtime is not None and everything:
+        kinds = {target.kind for target in plan.layout.targets}
+        with open_weights([target.tensor for target in plan.layout.targets]) as weights:
+            checks.append(compare_logits(weights, plan.params, runtime, _least_cosine(kinds)))
+    return Report(level, tuple(checks))
 
 
-def require(report: Report, path: Path) -> None:
-    """Raise VerificationError unless every comparison holds."""
-    failed = [f"{check.name}: {check.detail}" for check in report.checks if not check.passed]
-    if failed:
-        raise VerificationError(f"{path}: {'; '.join(failed)}", hint=_HINT)
+def _least_cosine(kinds: set[GGMLType]) -> float:
+    error = max(_EXPECTED_ERROR[kind] for kind in kinds)
+    return next(cosine for bound, cosine in _LEAST_COSINE if error <= bound)
+
+
+@dataclass
+class _Compared:
+    """What was compared of one type, and the relative errors of its tensors."""
+
+    values: int = 0
+    rows: int = 0
+    errors: list[float] = field(default_factory=list)
 
 
 def _check_tensors(plan: Plan, path: Path, *, everything: bool) -> Check:
     targets = plan.layout.targets
-    worst, worst_name, compared = 0.0, "", 0
+    worst, worst_name = 0.0, ""
+    compared: dict[GGMLType, _Compared] = defaultdict(_Compared)
     faults: list[str] = []
     with (
         open_sources(target.tensor for target in targets) as files,
@@ -149,11 +116,14 @@ def _check_tensors(plan: Plan, path: Path, *, everything: bool) -> Check:
         reader = RowReader(files)
         for target in targets:
             squares = errors = 0.0
+            of_type = compared[target.kind]
             for original, back in _rows(target, reader, written, everything=everything):
                 squares += float(np.square(original, dtype=np.float64).sum())
                 errors += float(np.square(back - original, dtype=np.float64).sum())
-                compared += original.size
+                of_type.values += original.size
+                of_type.rows += len(original)
             relative = float(np.sqrt(errors / squares)) if squares else float(np.sqrt(errors))
+            of_type.errors.append(relative)
             allowed = _TOLERANCE * _EXPECTED_ERROR[target.kind]
             if not relative <= allowed:
                 faults.append(
@@ -162,10 +132,25 @@ def _check_tensors(plan: Plan, path: Path, *, everything: bool) -> Check:
                 )
             if relative > worst:
                 worst, worst_name = relative, f"{target.tensor.name}, {target.kind.name}"
-    if faults:
-        return Check("weights", passed=False, detail="; ".join(faults[:4]))
-    detail = f"{len(targets)} tensors, {compared / 1e6:,.1f}M values, largest error "
-    return Check("weights", passed=True, detail=f"{detail}{worst:.2%} ({worst_name})")
+    values = sum(each.values for each in compared.values())
+    detail = (
+        f"{len(targets)} tensors, {values / 1e6:,.1f}M values, largest error {worst:.2%}"
+        f" ({worst_name})"
+    )
+    figures = {
+        "tensors": len(targets),
+        "rows": sum(each.rows for each in compared.values()),
+        "values": values,
+        "relative_rms_error": {
+            kind.name: {
+                "tensors": len(each.errors),
+                "mean": rounded(sum(each.errors) / len(each.errors)),
+                "worst": rounded(max(each.errors)),
+            }
+            for kind, each in sorted(compared.items())
+        },
+    }
+    return Check("weights", not faults, "; ".join(faults[:4]) or detail, figures=figures)
 
 
 def _rows(
@@ -202,33 +187,19 @@ def _check_tokens(plan: Plan, runtime: Runtime) -> Check:
     if not plan.probes:
         detail = "taken over from the source as it is"
         return Check("tokenizer", passed=True, detail=detail)
-    pairs = zip(PROBES, plan.probes, strict=True)
-    different = [text for text, original in pairs if runtime.tokenize(text) != list(original)]
+    pairs = [
+        (text, runtime.tokenize(text), list(expected))
+        for text, expected in zip(PROBES, plan.probes, strict=True)
+    ]
+    different = [text for text, found, expected in pairs if found != expected]
+    figures = {
+        "texts": len(PROBES),
+        "tokens": sum(len(expected) for _, _, expected in pairs),
+        "different": len(different),
+    }
     if different:
         # One text may differ: llama.cpp's splittings treat a few rare characters their own way.
         detail = f"{len(different)} of {len(PROBES)} texts differ, e.g. {different[0][:40]!r}"
-        return Check("tokenizer", len(different) <= 1, detail, noteworthy=True)
-    return Check("tokenizer", passed=True, detail=f"{len(PROBES)} texts give the same tokens")
-
-
-def _check_logits(plan: Plan, runtime: Runtime) -> Check:
-    params = plan.params
-    if params.rope_type not in ROPE_TYPES:
-        detail = f"not compared: no reference for rope type {params.rope_type}"
-        return Check("forward pass", passed=True, detail=detail)
-    tokens = runtime.tokenize(PROBES[0])[:16]
-    with open_sources(target.tensor for target in plan.layout.targets) as files:
-        weights = OriginalWeights([target.tensor for target in plan.layout.targets], files)
-        expected = forward(weights, params, tokens)
-    actual = runtime.logits(tokens)
-    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
-    cosine = float(((expected * actual).sum(axis=1) / norms).mean())
-    same = int((expected.argmax(axis=1) == actual.argmax(axis=1)).sum())
-    error = max(_EXPECTED_ERROR[target.kind] for target in plan.layout.targets)
-    least = next(cosine for bound, cosine in _LEAST_COSINE if error <= bound)
-    return Check(
-        "forward pass",
-        passed=cosine >= least,
-        detail=f"mean cosine {cosine:.4f} (at least {least} expected), "
-        f"same top-1 at {same} of {len(tokens)} positions",
-    )
+        return Check("tokenizer", len(different) <= 1, detail, noteworthy=True, figures=figures)
+    detail = f"{len(PROBES)} texts give the same tokens"
+    return Check("tokenizer", passed=True, detail=detail, figures=figures)

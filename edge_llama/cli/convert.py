@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from edge_llama_convert import Plan, Result
-    from edge_llama_convert.verify import Report
+    from edge_llama_convert.checks import Report
+
+
+_HINT = "Please report it with the model's name; meanwhile --verify off writes the file unchecked."
 
 
 def convert(
@@ -98,7 +101,7 @@ def convert(
     """Turn a LLaMA checkpoint, or a GGUF, into a quantised GGUF, in one pass."""
     from edge_llama_convert import Recipe, TypeOverrides
     from edge_llama_convert import plan as make_plan
-    from edge_llama_convert.verify import Level, require
+    from edge_llama_convert.checks import Level, require
 
     from .verify import compare, show
 
@@ -125,7 +128,7 @@ def convert(
 
     def check(path: Path) -> None:
         reports.append(compare(work, path, verify))
-        require(reports[-1], target)
+        require(reports[-1], target, hint=_HINT)
 
     result = _with_progress(
         work,

@@ -12,7 +12,9 @@ from .progress import byte_progress, fetching
 
 if TYPE_CHECKING:
     from edge_llama_convert import Plan
-    from edge_llama_convert.verify import Report
+    from edge_llama_convert.checks import Report
+
+_HINT = "It was edited, damaged, or made from something else; convert or download it again."
 
 
 def verify(
@@ -31,8 +33,8 @@ def verify(
 ) -> None:
     """Compare a converted model with its checkpoint: weights, tokenizer, and a forward pass."""
     from edge_llama_convert import fetch, plan
+    from edge_llama_convert.checks import Level, require
     from edge_llama_convert.overrides import parse_type
-    from edge_llama_convert.verify import Level, require
 
     from ..catalog import find_model
     from ..gguf_file import inspect
@@ -48,12 +50,12 @@ def verify(
     )
     report = compare(work, path, Level.QUICK if quick else Level.FULL)
     show(report)
-    require(report, path)
+    require(report, path, hint=_HINT)
 
 
 def compare(work: Plan, path: Path, level: str) -> Report:
     """Compare the file with its checkpoint through llama.cpp's own reading of it."""
-    from edge_llama_convert.verify import Level
+    from edge_llama_convert.checks import Level
     from edge_llama_convert.verify import verify as run
 
     from ..reading import Reading

@@ -10,7 +10,7 @@ from ..errors import ModelFileError, StateError
 from .library import forget_log, last_log, llama
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from ..config import ModelConfig
@@ -104,6 +104,10 @@ class NativeModel:
     def text(self, token: int) -> str:
         """Return the text of a token, control tokens included (``<|im_end|>``)."""
         return self._render(token, special=True).decode("utf-8", errors="replace")
+
+    def verbatim(self, tokens: Iterable[int]) -> bytes:
+        """Return the bytes of some tokens, control tokens as their texts."""
+        return b"".join(self._render(token, special=True) for token in tokens)
 
     def _render(self, token: int, *, special: bool) -> bytes:
         self.handle  # noqa: B018 - raises when closed

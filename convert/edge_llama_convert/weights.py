@@ -1,15 +1,16 @@
-"""The original weights by GGUF name, a few rows at a time, for the reference forward pass."""
+"""A model's weights by GGUF name, a few rows at a time, for the reference forward pass."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .rows import RowReader, chunks
+from .rows import RowReader, chunks, open_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float32]
 
 
-class OriginalWeights:
-    """Implements :class:`~edge_llama_convert.reference.Weights` over a checkpoint's files."""
+@contextlib.contextmanager
+def open_weights(tensors: Sequence[GGUFTensor]) -> Iterator[StoredWeights]:
+    """Open the files that hold the tensors; SourceError when one cannot be read."""
+    with open_sources(tensors) as files:
+        yield StoredWeights(tensors, files)
+
+
+class StoredWeights:
+    """Implements :class:`~edge_llama_convert.reference.Weights` over a model's files."""
 
     def __init__(self, tensors: Iterable[GGUFTensor], files: Mapping[Path, SharedFile]) -> None:
         self._tensors = {tensor.name: tensor for tensor in tensors}
@@ -52,12 +60,12 @@ class OriginalWeights:
         tensor = self._tensors[name]
         begin, end = 0, tensor.rows
         if expert is not None:
-            begin, end = (tensor.rows_per_source * i for i in (expert, expert + 1))
+            begin, end = (tensor.shape[-2] * i for i in (expert, expert + 1))
         result = np.empty((len(x), end - begin), dtype=np.float32)
         for first, count in chunks(tensor):
-            if not begin <= first < end:
-                continue
-            raw, dtype = self._reader.read(tensor, first, count)
-            part = self._reader.to_float32(raw, dtype).reshape(count, tensor.n_per_row)
-            np.matmul(x, part.T, out=result[:, first - begin : first - begin + count])
+            at, last = max(first, begin), min(first + count, end)
+            if at < last:
+                raw, dtype = self._reader.read(tensor, at, last - at)
+                part = self._reader.to_float32(raw, dtype).reshape(last - at, tensor.n_per_row)
+                np.matmul(x, part.T, out=result[:, at - begin : last - begin])
         return result
