@@ -15,7 +15,7 @@ from .fileio import SharedFile
 from .hubsource import fetch, locate, open_checkpoint
 from .metadata import build_metadata, set_metadata
 from .params import LlamaParams, read_params
-from .process import peak_memory
+from .process import peak_memory, release_memory
 from .quantize import Target, quantise_to_file
 from .recipe import Recipe
 from .requantize import is_gguf, model_name_of, plan_gguf
@@ -212,6 +212,8 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
         set_metadata(writer, metadata or {})
         layout, name = lay_out(writer, tensors, kinds), checkpoint.name
         probes = vocabulary.probes
+        del checkpoint, vocabulary, writer
+    release_memory()  # the tokenizer's JSON, most of a small model's peak
     work = Plan(path, name, recipe, params, layout, probes=probes, hub=hub)
     if hub is None:
         check_no_holes(work.refs)
