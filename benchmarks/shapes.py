@@ -27,8 +27,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 16,
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
+        "vocab_size": 128256,
     },
 }
+
+#: Merges per token of Llama 3's tokenizer, whose vocabulary has 128,256 tokens.
+_MERGES_PER_TOKEN = 280147 / 128256
 
 #: Elements of the pool that all weights are cut from; random numbers are slow to draw.
 _POOL = 1 << 24
@@ -59,6 +63,28 @@ def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _grow_tokenizer(document: dict[str, Any], size: int) -> None:
+    """Enlarge a byte-level BPE to ``size`` tokens, as costly to read as a real one of that size.
+
+    The new tokens have a space inside, where text is always split: none ever occurs, and the text
+    by which converters recognise the tokenizer is encoded as before.
+    """
+    vocab, merges = document["model"]["vocab"], document["model"]["merges"]
+    rng = np.random.default_rng(0)
+    words = [text for text in vocab if text[0] == "Ġ" and text[1:].isalpha() and len(text) < 6]
+    while len(vocab) < size:
+        left, right = (words[int(at)] for at in rng.integers(len(words), size=2))
+        if left + right not in vocab:
+            vocab[left + right] = len(vocab)
+            merges.append([left, right])
+    tokens = list(vocab)
+    while len(merges) < size * _MERGES_PER_TOKEN:  # other ways to make the same tokens
+        text = tokens[int(rng.integers(size))]
+        for cut in range(1, len(text)):
+            if "Ġ" in text[1:] and text[:cut] in vocab and text[cut:] in vocab:
+                merges.append([text[:cut], text[cut:]])
+
+
 def build(name: str, tokenizer_from: Path, out: Path) -> Path:
     """Write a bfloat16 checkpoint of the shape ``name`` to ``out``, unless it is there."""
     if (out / "model.safetensors").is_file():
@@ -69,6 +95,14 @@ def build(name: str, tokenizer_from: Path, out: Path) -> Path:
             shutil.copyfile(tokenizer_from / file, out / file)
     source = json.loads((tokenizer_from / "config.json").read_text(encoding="utf-8"))
     config = {**source, **SHAPES[name], "tie_word_embeddings": False, "head_dim": None}
+    if config["vocab_size"] > source["vocab_size"]:
+        document = json.loads((out / "tokenizer.json").read_text(encoding="utf-8"))
+        _grow_tokenizer(document, config["vocab_size"])
+        merges = [" ".join(merge) for merge in document["model"]["merges"]]
+        document["model"]["merges"] = merges
+        (out / "tokenizer.json").write_text(
+            json.dumps(document, ensure_ascii=False), encoding="utf-8"
+        )
     (out / "config.json").write_text(json.dumps(config), encoding="utf-8")
     rng = np.random.default_rng(0)
     pool = (rng.normal(0, 0.02, _POOL).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)

@@ -15,7 +15,7 @@ import gguf
 from gguf import GGUFValueType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from .ggml import GGMLType
     from .tensors import GGUFTensor
@@ -35,6 +35,9 @@ _SCALARS = {
 }
 
 _LENGTH = struct.Struct("<Q")
+
+#: Texts packed at a time: a whole vocabulary at once would take several times its size.
+_TEXTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,15 @@ def _string(text: str | bytes) -> bytes:
     return struct.pack("<Q", len(data)) + data
 
 
-def _strings(texts: Iterable[str | bytes]) -> bytes:
-    data = [text if isinstance(text, bytes) else text.encode("utf-8") for text in texts]
-    parts = [b""] * (2 * len(data))
-    parts[::2], parts[1::2] = map(_LENGTH.pack, map(len, data)), data
-    return b"".join(parts)
+def _strings(texts: Sequence[str | bytes]) -> bytes:
+    packed = bytearray()
+    for begin in range(0, len(texts), _TEXTS):
+        piece = texts[begin : begin + _TEXTS]
+        data = [text if isinstance(text, bytes) else text.encode("utf-8") for text in piece]
+        parts = [b""] * (2 * len(data))
+        parts[::2], parts[1::2] = map(_LENGTH.pack, map(len, data)), data
+        packed += b"".join(parts)
+    return bytes(packed)
 
 
 def _value(value: Any, kind: GGUFValueType, item_kind: GGUFValueType | None) -> bytes:
