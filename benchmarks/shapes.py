@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from itertools import chain, count, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,9 +31,6 @@ SHAPES: dict[str, dict[str, Any]] = {
         "vocab_size": 128256,
     },
 }
-
-#: Merges per token of Llama 3's tokenizer, whose vocabulary has 128,256 tokens.
-_MERGES_PER_TOKEN = 280147 / 128256
 
 #: Elements of the pool that all weights are cut from; random numbers are slow to draw.
 _POOL = 1 << 24
@@ -70,19 +68,16 @@ def _grow_tokenizer(document: dict[str, Any], size: int) -> None:
     by which converters recognise the tokenizer is encoded as before.
     """
     vocab, merges = document["model"]["vocab"], document["model"]["merges"]
-    rng = np.random.default_rng(0)
-    words = [text for text in vocab if text[0] == "Ġ" and text[1:].isalpha() and len(text) < 6]
+    known = [text for text in vocab if text[0] == "Ġ" and text[1:].isalpha() and len(text) < 5]
+    words = known[:16]  # all their sequences, so that most tokens can be made in several ways
+    sequences = chain.from_iterable(product(words, repeat=length) for length in count(2))
     while len(vocab) < size:
-        left, right = (words[int(at)] for at in rng.integers(len(words), size=2))
-        if left + right not in vocab:
-            vocab[left + right] = len(vocab)
-            merges.append([left, right])
-    tokens = list(vocab)
-    while len(merges) < size * _MERGES_PER_TOKEN:  # other ways to make the same tokens
-        text = tokens[int(rng.integers(size))]
-        for cut in range(1, len(text)):
-            if "Ġ" in text[1:] and text[:cut] in vocab and text[cut:] in vocab:
-                merges.append([text[:cut], text[cut:]])
+        sequence = next(sequences)
+        if "".join(sequence) in vocab:
+            continue
+        vocab["".join(sequence)] = len(vocab)
+        for cut in range(1, len(sequence)):
+            merges.append(["".join(sequence[:cut]), "".join(sequence[cut:])])
 
 
 def build(name: str, tokenizer_from: Path, out: Path) -> Path:
