@@ -94,10 +94,8 @@ class Engine:
 
     def _generate(self, job: Job) -> Reply:
         sampling = job.sampling
-        sampler = NativeSampler(self._model, sampling)
-        try:
-            if sampling.has_penalties:
-                sampler.accept(job.prompt[-sampling.penalty_window :])
+        with NativeSampler(self._model, sampling) as sampler:
+            sampler.accept(job.prompt)
             generation = Generation(
                 self._session,
                 self._model,
@@ -113,5 +111,3 @@ class Engine:
             for text in generation:
                 job.texts.put(text)
             return generation.reply
-        finally:
-            sampler.close()

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
-    from .config import Sampling
     from .generate import Reply
+    from .sampling import Sampling
 
 #: Blocking without a timeout cannot be interrupted by Ctrl-C on Windows.
 _POLL_SECONDS = 0.1 if sys.platform == "win32" else None

@@ -17,7 +17,8 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors"],
-    ["config", "gguf_header", "catalog", "states"],
+    ["rules"],
+    ["config", "sampling", "gguf_header", "catalog", "states"],
     ["gguf_file"],
     ["memory"],
     ["native"],

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import ModelConfig, Sampling
+from ..config import ModelConfig
 from ..errors import EdgeLlamaError
+from ..sampling import Sampling
 from . import console, options
 
 if TYPE_CHECKING:

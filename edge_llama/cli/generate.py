@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ..config import ModelConfig, Sampling
+from ..config import ModelConfig
 from ..errors import InvalidOptionError
+from ..sampling import Sampling
 from . import console, options
 
 
