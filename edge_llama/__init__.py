@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from .generate import Reply
     from .gguf_file import GGUFInfo, inspect
+    from .logprobs import TokenLogprob
     from .model import Model
     from .sampling import Sampling
     from .stream import Stream
@@ -59,6 +60,7 @@ _ORIGINS = {
     "StateError": "errors",
     "Stream": "stream",
     "TemplateError": "errors",
+    "TokenLogprob": "logprobs",
     "find_model": "catalog",
     "inspect": "gguf_file",
 }
@@ -82,6 +84,7 @@ __all__ = [
     "StateError",
     "Stream",
     "TemplateError",
+    "TokenLogprob",
     "__version__",
     "find_model",
     "inspect",

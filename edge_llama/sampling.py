@@ -193,6 +193,12 @@ class Sampling:
     stop: tuple[str, ...] = option(
         (), Texts(), "End before this text; may be given several times.", group=_OUTPUT
     )
+    logprobs: int | None = option(
+        None,
+        Integer(0, 100),
+        "Report each token's log probability, and this many of the likeliest tokens'.",
+        group=_OUTPUT,
+    )
 
     def __post_init__(self) -> None:
         for name in ("stop", "samplers", "dry_sequence_breakers"):

@@ -49,6 +49,8 @@ from edge_llama.rules import with_options
         {"logit_bias": {1: float("nan")}},
         {"logit_bias": ((1, 2, 3),)},
         {"logit_bias": 3},
+        {"logprobs": -1},
+        {"logprobs": 101},
         {"seed": -1},
         {"seed": 2**32},
         {"max_tokens": 0},
@@ -120,7 +122,7 @@ def test_what_is_not_set_comes_from_the_model_then_from_llama_cpp() -> None:
     assert resolved.resolve({"general.sampling.temp": 2.0}) == resolved
     default = Sampling().resolve({})
     assert (default.temperature, default.top_k, default.top_p) == (0.8, 40, 0.95)
-    assert (default.seed, default.max_tokens) == (None, None)
+    assert (default.seed, default.max_tokens, default.logprobs) == (None, None, None)
 
 
 def test_a_model_s_nonsense_is_not_taken_over(caplog: pytest.LogCaptureFixture) -> None:

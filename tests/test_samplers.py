@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge_llama import InvalidOptionError, ModelConfig, Sampling, StateError
+from edge_llama.logprobs import token_logprob
 from edge_llama.native import NativeModel, NativeSampler
 from edge_llama.native.library import llama
 
@@ -375,3 +376,17 @@ def test_samplers_free_what_they_allocate(vocabulary: NativeModel) -> None:
     for _ in range(300):  # 1.5 MiB each
         use()
     assert resident() - before < 50 * 2**20
+
+
+def test_logprobs_of_known_probabilities() -> None:
+    def spelling(token: int) -> bytes:
+        return bytes([97 + token])
+
+    entry = token_logprob((TENTHS + 40).astype(np.float32), 1, 3, spelling)
+    assert (entry.token, entry.text) == (1, "b")
+    assert [one.text for one in entry.top] == ["d", "c", "b"]
+    assert [one.logprob for one in (entry, *entry.top)] == pytest.approx(
+        np.log([0.2, 0.4, 0.3, 0.2]), abs=1e-5
+    )
+    assert len(token_logprob(TENTHS.astype(np.float32), 0, 100, spelling).top) == 4
+    assert token_logprob(TENTHS.astype(np.float32), 0, 0, spelling).top == ()

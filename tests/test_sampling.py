@@ -1,4 +1,4 @@
-"""Sampling on the real model: seeds, the model's own defaults, the commands."""
+"""Sampling on the real model: seeds, the model's own defaults, log probabilities, the commands."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from test_cli import assert_one_line_error
 
 from edge_llama import Model, Sampling
+from edge_llama.reading import Reading
 from edge_llama_convert import convert, plan
 
 if TYPE_CHECKING:
@@ -78,6 +80,41 @@ def test_the_model_s_own_defaults_apply_unless_set(tiny_checkpoint: Path, tmp_pa
         (own,) = answers()  # top_k 1, from the file
         assert answers(temperature=0, top_k=0) == {own}
         assert len(answers(top_k=40)) > 1
+
+
+def test_logprobs_are_the_model_s(model: Model, embedded: Path) -> None:
+    sampling = Sampling(temperature=1.2, seed=5, max_tokens=8, logprobs=3)
+    stream = model.stream("Name a fruit.", sampling=sampling)
+    prompt = stream._job.prompt
+    for _ in stream:
+        assert stream.logprobs
+    reply = stream.reply
+    assert stream.logprobs == reply.logprobs
+    assert [entry.token for entry in reply.logprobs] == list(reply.tokens)
+    with Reading(embedded) as reading:
+        logits = reading.logits([*prompt, *reply.tokens])[len(prompt) - 1 : -1].astype(np.float64)
+    expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    for row, entry in zip(expected, reply.logprobs, strict=True):
+        assert entry.logprob == pytest.approx(row[entry.token], abs=0.02)
+        assert entry.piece == model._native.piece(entry.token)
+        ranked = [one.logprob for one in entry.top]
+        assert ranked == pytest.approx(np.sort(row)[::-1][:3].tolist(), abs=0.02)
+        assert [row[one.token] for one in entry.top] == pytest.approx(ranked, abs=0.02)
+    assert model.generate("Name a fruit.", sampling=Sampling(max_tokens=2)).logprobs == ()
+
+
+def test_generate_shows_logprobs(run_cli: RunCLI) -> None:
+    arguments = ("generate", "Name a fruit.", "--temp", "0", "-n", "3", "--logprobs", "2")
+    answer = json.loads(run_cli(*arguments, "--json").stdout)
+    entries = answer["logprobs"]
+    assert "".join(entry["text"] for entry in entries).startswith(answer["text"])
+    for entry in entries:
+        assert entry["top"][0] == {name: entry[name] for name in ("token", "text", "logprob")}
+        assert 0 > entry["top"][0]["logprob"] > entry["top"][1]["logprob"]
+    run = run_cli(*arguments)
+    assert run.stdout == answer["text"] + "\n"
+    assert len(run.stderr.splitlines()) == 3
+    assert repr(entries[0]["text"]) in run.stderr.splitlines()[0]
 
 
 def test_every_choice_is_an_option_of_both_commands(run_cli: RunCLI) -> None:

@@ -163,6 +163,16 @@ class NativeContext:
         pointer = self._lib.llama_get_logits(self.handle)
         return np.ctypeslib.as_array(pointer, shape=(count, self._model.n_vocab))
 
+    def logits_at(self, index: int = -1) -> npt.NDArray[np.float32]:
+        """Return a view ``[n_vocab]`` of one position's logits; ``index`` as for a sampler.
+
+        Raises:
+            StateError: that position has none.
+        """
+        self.require_logits(index)
+        pointer = self._lib.llama_get_logits_ith(self.handle, index)
+        return np.ctypeslib.as_array(pointer, shape=(self._model.n_vocab,))
+
     def require_logits(self, index: int = -1) -> None:
         """Raise StateError unless that position has logits (llama.cpp would abort).
 

@@ -42,6 +42,7 @@ _FIELDS = {
 _FUNCTIONS = (
     "llama_decode",
     "llama_get_logits",
+    "llama_get_logits_ith",
     "llama_get_memory",
     "llama_init_from_model",
     "llama_memory_clear",

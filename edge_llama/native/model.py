@@ -109,7 +109,11 @@ class NativeModel:
 
     def text(self, token: int) -> str:
         """Return the text of a token, control tokens included (``<|im_end|>``)."""
-        return self._render(token, special=True).decode("utf-8", errors="replace")
+        return self.spelling(token).decode("utf-8", errors="replace")
+
+    def spelling(self, token: int) -> bytes:
+        """Return the bytes of a token; those of a control token are its text's."""
+        return self._render(token, special=True)
 
     def verbatim(self, tokens: Iterable[int]) -> bytes:
         """Return the bytes of some tokens, control tokens as their texts."""
