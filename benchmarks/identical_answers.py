@@ -22,14 +22,17 @@ PROMPTS = [
     "Translate to German: good morning",
 ]
 CONTEXT = 2048
+GREEDY = ("--temp", "0", "--seed", "1")
 
 
-def llama_completion(tools: Path, model: Path, prompt: str, n_tokens: int) -> str:
-    """Return llama-completion's greedy answer to one chat message."""
+def llama_completion(
+    tools: Path, model: Path, prompt: str, n_tokens: int, sampling: tuple[str, ...] = GREEDY
+) -> str:
+    """Return llama-completion's answer to one chat message."""
     run = subprocess.run(
         [
             *(tools / "llama-completion", "-m", model, "-p", prompt, "-n", str(n_tokens)),
-            *("-cnv", "-st", "--jinja", "--temp", "0", "--seed", "1", "-c", str(CONTEXT)),
+            *("-cnv", "-st", "--jinja", "-c", str(CONTEXT), *sampling),
             *("--no-display-prompt", "--no-repack"),
         ],
         stdin=subprocess.DEVNULL,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .catalog import find_model
     from .chat import Chat, Message
-    from .config import ModelConfig, Sampling
+    from .config import ModelConfig
     from .errors import (
         BackendError,
         ContextOverflowError,
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     )
     from .generate import Reply
     from .gguf_file import GGUFInfo, inspect
+    from .logprobs import TokenLogprob
     from .model import Model
+    from .sampling import Sampling
     from .stream import Stream
 
 __version__ = "0.1.0"
@@ -54,10 +56,11 @@ _ORIGINS = {
     "NativeLibraryError": "errors",
     "OutOfMemoryError": "errors",
     "Reply": "generate",
-    "Sampling": "config",
+    "Sampling": "sampling",
     "StateError": "errors",
     "Stream": "stream",
     "TemplateError": "errors",
+    "TokenLogprob": "logprobs",
     "find_model": "catalog",
     "inspect": "gguf_file",
 }
@@ -81,6 +84,7 @@ __all__ = [
     "StateError",
     "Stream",
     "TemplateError",
+    "TokenLogprob",
     "__version__",
     "find_model",
     "inspect",

@@ -6,8 +6,8 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
-from .config import Sampling
 from .errors import StateError
+from .sampling import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

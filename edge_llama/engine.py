@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import queue
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .errors import EdgeLlamaError, StateError
 from .generate import Generation, Request
+from .logprobs import token_logprob
 from .native import NativeSampler
 from .session import Session
 
@@ -93,11 +95,17 @@ class Engine:
                 self._running = None
 
     def _generate(self, job: Job) -> Reply:
-        sampling = job.sampling
-        sampler = NativeSampler(self._model, sampling)
-        try:
-            if sampling.has_penalties:
-                sampler.accept(job.prompt[-sampling.penalty_window :])
+        sampling, context = job.sampling, self._context
+        with NativeSampler(self._model, sampling) as sampler:
+            sampler.accept(job.prompt)
+
+            def sample() -> int:
+                token = sampler.sample(context)
+                if sampling.logprobs is not None and not self._model.is_end(token):
+                    logits, spelling = context.logits_at(), self._model.spelling
+                    job.logprobs.append(token_logprob(logits, token, sampling.logprobs, spelling))
+                return token
+
             generation = Generation(
                 self._session,
                 self._model,
@@ -107,11 +115,9 @@ class Engine:
                     max_tokens=sampling.max_tokens,
                     seed=sampler.seed,
                 ),
-                sample=lambda: sampler.sample(self._context),
+                sample=sample,
                 cancelled=job.cancelled.is_set,
             )
             for text in generation:
                 job.texts.put(text)
-            return generation.reply
-        finally:
-            sampler.close()
+        return replace(generation.reply, logprobs=tuple(job.logprobs))

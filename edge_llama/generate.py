@@ -13,6 +13,7 @@ from .stops import StopMatcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from .logprobs import TokenLogprob
     from .session import Session
 
 FinishReason = Literal["stop", "length", "context", "cancelled"]
@@ -44,6 +45,7 @@ class Reply:
         prefill_seconds: until the first token could be chosen.
         decode_seconds: from the first token on.
         seed: what to pass to get the same text again.
+        logprobs: one for each of ``tokens`` if :attr:`Sampling.logprobs` asked for them.
     """
 
     text: str
@@ -56,6 +58,7 @@ class Reply:
     prefill_seconds: float
     decode_seconds: float
     seed: int
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def completion_tokens(self) -> int:

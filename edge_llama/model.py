@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .chat import Chat, Message, as_dicts
-from .config import DEFAULT_CONTEXT, ModelConfig, Sampling, with_options
+from .config import DEFAULT_CONTEXT, ModelConfig
 from .engine import Engine
 from .errors import InvalidOptionError, TemplateError
 from .gguf_file import GGUFInfo, inspect
 from .memory import check_context_fits
 from .native import NativeContext, NativeModel
 from .prompt import chat_tokens
+from .rules import with_options
+from .sampling import Sampling
 from .stream import Job, Stream
 from .template import ChatTemplate
 
@@ -152,7 +154,7 @@ class Model:
     def _start(
         self, tokens: list[int], sampling: Sampling, on_reply: Callable[[Reply], None] | None
     ) -> Stream:
-        job = Job(tokens, sampling, on_reply)
+        job = Job(tokens, sampling.resolve(self.info.metadata), on_reply)
         self._engine.submit(job)
         return Stream(job, self._engine.cancel)
 

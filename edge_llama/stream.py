@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
-    from .config import Sampling
     from .generate import Reply
+    from .logprobs import TokenLogprob
+    from .sampling import Sampling
 
 #: Blocking without a timeout cannot be interrupted by Ctrl-C on Windows.
 _POLL_SECONDS = 0.1 if sys.platform == "win32" else None
@@ -34,6 +35,7 @@ class Job:
         self.done = threading.Event()
         self.reply: Reply | None = None
         self.error: BaseException | None = None
+        self.logprobs: list[TokenLogprob] = []
         self.texts: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def finish(self, result: Reply | BaseException) -> None:
@@ -110,6 +112,11 @@ class Stream:
     def finished(self) -> bool:
         """Whether the generation has ended; text may still wait to be read."""
         return self._job.done.is_set()
+
+    @property
+    def logprobs(self) -> tuple[TokenLogprob, ...]:
+        """One for each token so far, if asked for; at least of the text that was read."""
+        return tuple(self._job.logprobs)
 
     def cancel(self) -> None:
         """End the generation, also in the middle of the prompt; the text so far stays."""

@@ -17,11 +17,12 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors"],
-    ["config", "gguf_header", "catalog", "states"],
+    ["rules"],
+    ["config", "sampling", "gguf_header", "catalog", "states"],
     ["gguf_file"],
     ["memory"],
     ["native"],
-    ["detokenize", "reading", "stops", "session", "template"],
+    ["detokenize", "logprobs", "reading", "stops", "session", "template"],
     ["generate", "prompt"],
     ["stream"],
     ["engine", "chat"],
@@ -118,6 +119,7 @@ def test_the_public_names() -> None:
         "StateError",
         "Stream",
         "TemplateError",
+        "TokenLogprob",
         "__version__",
         "find_model",
         "inspect",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import ModelConfig, Sampling
+from ..config import ModelConfig
 from ..errors import EdgeLlamaError
+from ..sampling import Sampling
 from . import console, options
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def chat(
     sampling: Sampling,
 ) -> None:
     """Talk to a model. With a prompt on standard input, answer it once and exit."""
-    from .runtime import open_model, read_stdin, write_stream
+    from .runtime import open_model, read_stdin, show_logprobs, write_stream
 
     interactive = sys.stdin.isatty()
     question = None if interactive else read_stdin()
@@ -44,8 +45,9 @@ def chat(
     with open_model(model, config) as opened:
         conversation = opened.chat(system=system, sampling=sampling)
         if question:
-            write_stream(conversation.stream(question))
+            reply = write_stream(conversation.stream(question))
             console.write("\n")
+            show_logprobs(reply)
         else:
             _converse(opened, conversation)
 
@@ -92,13 +94,14 @@ def _read_message(session: PromptSession[str]) -> str:
 
 
 def _answer(conversation: Chat, text: str) -> None:
-    from .runtime import summary, write_stream
+    from .runtime import show_logprobs, summary, write_stream
 
     try:
         stream = conversation.stream(text)
         with contextlib.suppress(KeyboardInterrupt):  # ends the answer, not the program
             write_stream(stream)
         console.write("\n")
+        show_logprobs(stream.reply)
         console.note(summary(stream.reply))
     except EdgeLlamaError as failure:
         console.error(str(failure), f"{failure.hint} /clear starts anew.")

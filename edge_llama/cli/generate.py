@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import ModelConfig, Sampling
+from ..config import ModelConfig
 from ..errors import InvalidOptionError
+from ..sampling import Sampling
 from . import console, options
+
+if TYPE_CHECKING:
+    from ..generate import Reply
+    from ..logprobs import TokenLogprob
 
 
 @options.runs_model
@@ -42,7 +47,7 @@ def generate(
     With one argument it is the prompt and the embedded model answers; a name that ends in
     .gguf or lies in models/ is taken as the model, with the prompt on standard input.
     """
-    from .runtime import open_model, read_stdin, write_stream
+    from .runtime import open_model, read_stdin, show_logprobs, write_stream
 
     name, prompt = _model_and_prompt(first, second, model)
     if raw and system is not None:
@@ -59,8 +64,9 @@ def generate(
         else:
             stream = opened.stream(prompt, sampling=sampling, raw=raw)
         if not as_json:
-            write_stream(stream)
+            reply = write_stream(stream)
             console.write("\n")
+            show_logprobs(reply)
             return
         with stream:
             reply = stream.reply
@@ -70,6 +76,7 @@ def generate(
                 "text": reply.text,
                 "finish_reason": reply.finish_reason,
                 "seed": reply.seed,
+                **({} if sampling.logprobs is None else {"logprobs": _logprobs(reply)}),
                 "usage": {
                     "prompt_tokens": reply.prompt_tokens,
                     "completion_tokens": reply.completion_tokens,
@@ -84,6 +91,15 @@ def generate(
                 },
             }
         )
+
+
+def _logprobs(reply: Reply) -> list[dict[str, Any]]:
+    """Return the log probabilities in the form of the JSON output."""
+
+    def entry(one: TokenLogprob) -> dict[str, Any]:
+        return {"token": one.token, "text": one.text, "logprob": round(one.logprob, 6)}
+
+    return [{**entry(one), "top": [entry(other) for other in one.top]} for one in reply.logprobs]
 
 
 def _model_and_prompt(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from ..config import ModelConfig, Sampling
+from ..config import ModelConfig
+from ..errors import InvalidOptionError
+from ..sampling import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,40 +25,94 @@ ModelName = Annotated[
     ),
 ]
 
-#: The fields that are options of the command line, and their flags.
+#: The fields of ModelConfig that are options of the command line, and their flags.
 _MODEL_FLAGS = {
     "n_ctx": ("--ctx", "-c"),
     "threads": ("--threads", "-t"),
     "kv_type": ("--kv-type",),
 }
+#: Every field of Sampling is an option, called like it but for these.
 _SAMPLING_FLAGS = {
+    field.name: (f"--{field.name.replace('_', '-')}",) for field in dataclasses.fields(Sampling)
+} | {
     "temperature": ("--temperature", "--temp"),
-    "top_k": ("--top-k",),
-    "top_p": ("--top-p",),
-    "min_p": ("--min-p",),
-    "repeat_penalty": ("--repeat-penalty",),
     "seed": ("--seed", "-s"),
+    "dry_sequence_breakers": ("--dry-sequence-breaker",),
     "max_tokens": ("--max-tokens", "-n"),
-    "stop": ("--stop",),
 }
+
+
+def _unescape(text: str) -> str:
+    # A shell passes "\\n" as two characters; nobody means a backslash and an n.
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _bias(text: str) -> tuple[int | str, float]:
+    """Read TOKEN=BIAS: digits are a token's id, anything else is text; JSON quotes are taken off.
+
+    Raises:
+        InvalidOptionError: it is not of that form.
+    """
+    token, _, bias = text.rpartition("=")
+    try:
+        if token.startswith('"'):
+            token = json.loads(token)
+        elif token.isdecimal():
+            return int(token), float(bias)
+        return _unescape(token), float(bias)
+    except ValueError as error:
+        raise InvalidOptionError(
+            f"logit_bias = {text!r} is not possible",
+            hint="Use TOKEN=BIAS, e.g. 28=-2, ' Hello'=1.5, '\"28\"'=-inf.",
+        ) from error
+
+
+#: Fields that hold several values: typer knows lists of text, each of which is read by this.
+_READERS: dict[str, Callable[[list[str]], Any]] = {
+    "stop": lambda texts: [_unescape(text) for text in texts],
+    "samplers": lambda texts: [name for text in texts for name in text.split(";") if name],
+    "dry_sequence_breakers": lambda texts: [_unescape(text) for text in texts if text != "none"],
+    "logit_bias": lambda texts: tuple(_bias(text) for text in texts),
+}
+_METAVARS = {"samplers": "NAME;NAME...", "logit_bias": "TOKEN=BIAS"}
 
 
 def _parameters(cls: type[Any], flags: dict[str, tuple[str, ...]]) -> list[inspect.Parameter]:
     """Return a typer option for each field named in ``flags``."""
-    hints = get_type_hints(cls)
-    hints["stop"] = list[str]  # typer knows lists, not tuples of any length
+    hints = get_type_hints(cls) | dict.fromkeys(_READERS, list[str])
     return [
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=[] if field.name == "stop" else field.default,
+            default=[] if field.name in _READERS else field.default,
             annotation=Annotated[
-                hints[field.name], typer.Option(*flags[field.name], help=field.metadata["help"])
+                hints[field.name],
+                typer.Option(
+                    *flags[field.name],
+                    help=field.metadata["help"],
+                    metavar=_METAVARS.get(field.name),
+                    show_default=_shown_default(field),
+                    rich_help_panel=field.metadata.get("group"),
+                ),
             ],
         )
         for field in dataclasses.fields(cls)
         if field.name in flags
     ]
+
+
+def _shown_default(field: dataclasses.Field[Any]) -> str | bool:
+    """Return what --help says about the default: None hides what is used in its place."""
+    fallback = field.metadata.get("fallback")
+    if fallback is None:
+        return True
+    if field.name == "samplers":
+        fallback = ";".join(fallback)
+    elif isinstance(fallback, tuple):
+        fallback = " ".join(json.dumps(text) for text in fallback)
+    else:
+        fallback = f"{fallback:g}"
+    return f"the model's, else {fallback}" if field.metadata["key"] else str(fallback)
 
 
 def runs_model(command: Callable[..., None]) -> Callable[..., None]:
@@ -72,9 +129,11 @@ def runs_model(command: Callable[..., None]) -> Callable[..., None]:
     def run(**values: Any) -> None:
         config = ModelConfig(**{name: values.pop(name) for name in _MODEL_FLAGS})
         chosen = {name: values.pop(name) for name in _SAMPLING_FLAGS}
-        # A shell passes "\n" as two characters; nobody means a backslash and an n.
-        stop = [text.replace("\\n", "\n").replace("\\t", "\t") for text in chosen.pop("stop")]
-        command(**values, config=config, sampling=Sampling(**chosen, stop=tuple(stop)))
+        for name, read in _READERS.items():
+            texts = chosen.pop(name)
+            if texts:
+                chosen[name] = read(texts)
+        command(**values, config=config, sampling=Sampling(**chosen))
 
     parameters = [*kept, *shared]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -41,6 +41,13 @@ def write_stream(stream: Stream) -> Reply:
     return stream.reply
 
 
+def show_logprobs(reply: Reply) -> None:
+    """Show, if they were asked for, each token's log probability and the likeliest tokens'."""
+    for chosen in reply.logprobs:
+        first, *others = [f"{one.text!r} {one.logprob:.3f}" for one in (chosen, *chosen.top)]
+        console.note(f"{first} | {'  '.join(others)}" if others else first)
+
+
 def summary(reply: Reply) -> str:
     """Say in one line how fast it was and how full the context is."""
     new = reply.prompt_tokens - reply.cached_tokens

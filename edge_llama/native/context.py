@@ -69,7 +69,7 @@ class NativeContext:
         self._memory = lib.llama_get_memory(self._handle)
         self._abort = ctypes.create_string_buffer(2)
         lib.llama_set_abort_callback(self._handle, abort_callback(), ctypes.addressof(self._abort))
-        self._has_logits = False
+        self._n_decoded = 0
         self._make_batch()
 
     def _make_batch(self) -> None:
@@ -134,7 +134,7 @@ class NativeContext:
         self._wanted[count - 1] = 1
         self._batch.n_tokens = count
         code = self._lib.llama_decode(self.handle, self._batch)
-        self._has_logits = code == 0
+        self._n_decoded = count if code == 0 else 0
         if code == 0:
             return True
         self.truncate(position)
@@ -147,7 +147,7 @@ class NativeContext:
 
     def truncate(self, position: int) -> None:
         """Forget everything from ``position`` on."""
-        self._has_logits = False
+        self._n_decoded = 0
         if position <= 0:
             self._lib.llama_memory_clear(self._memory, False)  # noqa: FBT003 - C signature
         else:
@@ -163,9 +163,23 @@ class NativeContext:
         pointer = self._lib.llama_get_logits(self.handle)
         return np.ctypeslib.as_array(pointer, shape=(count, self._model.n_vocab))
 
-    def require_logits(self) -> None:
-        """Raise StateError unless there are logits to sample from (llama.cpp would abort)."""
-        if not self._has_logits:
+    def logits_at(self, index: int = -1) -> npt.NDArray[np.float32]:
+        """Return a view ``[n_vocab]`` of one position's logits; ``index`` as for a sampler.
+
+        Raises:
+            StateError: that position has none.
+        """
+        self.require_logits(index)
+        pointer = self._lib.llama_get_logits_ith(self.handle, index)
+        return np.ctypeslib.as_array(pointer, shape=(self._model.n_vocab,))
+
+    def require_logits(self, index: int = -1) -> None:
+        """Raise StateError unless that position has logits (llama.cpp would abort).
+
+        ``index`` is a position in the last decoded batch, or -1 for its last token.
+        """
+        position = self._n_decoded - 1 if index == -1 else index
+        if not (0 <= position < self._n_decoded and self._wanted[position]):
             raise StateError(
                 "there are no logits yet", hint="Decode at least one token before sampling."
             )

@@ -66,6 +66,12 @@ class NativeModel:
             raise StateError("the model is closed", hint="Open it again with Model.open.")
         return int(self._handle)
 
+    @property
+    def vocab(self) -> int:
+        """The ``llama_vocab *``; StateError after close."""
+        self.handle  # noqa: B018 - raises when closed
+        return int(self._vocab)
+
     def close(self) -> None:
         """Free the weights. Contexts must be gone before; calling it again does nothing."""
         with self._lock:
@@ -103,7 +109,11 @@ class NativeModel:
 
     def text(self, token: int) -> str:
         """Return the text of a token, control tokens included (``<|im_end|>``)."""
-        return self._render(token, special=True).decode("utf-8", errors="replace")
+        return self.spelling(token).decode("utf-8", errors="replace")
+
+    def spelling(self, token: int) -> bytes:
+        """Return the bytes of a token; those of a control token are its text's."""
+        return self._render(token, special=True)
 
     def verbatim(self, tokens: Iterable[int]) -> bytes:
         """Return the bytes of some tokens, control tokens as their texts."""
@@ -133,6 +143,13 @@ class NativeModel:
             for token in range(self.n_vocab)
             if is_control(self._vocab, token)
         }
+
+    @property
+    def suppressed_tokens(self) -> list[int]:
+        """Ids that the model must never generate (``tokenizer.ggml.suppress_tokens``)."""
+        count = ctypes.c_int32()
+        tokens = self._lib.llama_vocab_get_suppress_tokens(self.vocab, ctypes.byref(count))
+        return [int(token) for token in tokens[: count.value]]
 
     @property
     def bos(self) -> int | None:
