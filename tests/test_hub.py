@@ -26,11 +26,13 @@ from hubserver import INVALID_TOKEN, Hub, Model, git_sha1, sha256
 from huggingface_hub import constants, hf_hub_download
 from rich.console import Console
 
+from edge_llama import inspect
 from edge_llama.cli import console
 from edge_llama.cli.convert import describe
 from edge_llama.cli.progress import byte_progress, fetching
 from edge_llama_convert import ConvertError, Fetching, HubError, convert, fetch, plan
 from edge_llama_convert.hub import HubId
+from edge_llama_convert.report import REPORT_KEY, read_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,12 +195,19 @@ def test_a_terminal_shows_how_far_it_is(folder: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("hub")
-def test_verify_against_the_hub(tmp_path: Path, run_cli: RunCLI) -> None:
+def test_verify_against_the_hub(folder: Path, tmp_path: Path, run_cli: RunCLI) -> None:
     run = run_cli("convert", ID, "--type", "q8_0")
     assert (run.returncode, run.stdout) == (0, f"models{os.sep}{NAME}-q8_0.gguf\n"), run.stderr
+    report = read_report(inspect(tmp_path / run.stdout.strip()).metadata[REPORT_KEY]) or {}
+    repo = plan(ID).hub
+    assert repo is not None
+    assert report["source"] == {"name": ID, "revision": repo.revision}
+    assert report["inputs"][WEIGHTS]["sha256"] == sha256(folder / WEIGHTS)
+    assert {Path(name).name for name in report["inputs"]} == NEEDED
     shutil.rmtree(tmp_path / "cache")
     again = run_cli("verify", f"models/{NAME}-q8_0.gguf", "--against", ID, "--quick")
     assert again.returncode == 0, again.stderr
+    assert "ok: inputs: 9 files" in again.stderr
     assert "ok: weights" in again.stderr
 
 

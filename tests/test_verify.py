@@ -246,5 +246,5 @@ def test_the_commands(run_cli: RunCLI, tiny_checkpoint: Path) -> None:
     name = Path(made.stdout.strip()).name
     checked = run_cli("verify", name, "--against", str(tiny_checkpoint))
     assert checked.returncode == 0, checked.stderr
-    assert checked.stderr.count("ok: ") == 4
+    assert checked.stderr.count("ok: ") == 5
     assert run_cli("convert", str(tiny_checkpoint), "--verify", "maybe").returncode == 2

@@ -93,6 +93,8 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "ggml_fp16_to_fp32_row": (None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]),
     "ggml_get_type_traits": (ctypes.c_void_p, [ctypes.c_int]),
     "ggml_row_size": (ctypes.c_size_t, [ctypes.c_int, ctypes.c_int64]),
+    "ggml_version": (ctypes.c_char_p, []),
+    "ggml_commit": (ctypes.c_char_p, []),
 }
 
 _ToFloat = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
@@ -130,6 +132,12 @@ class GGML:
                     f"{path}: rows of type {kind.name} have another size than expected",
                     hint=_REINSTALL,
                 )
+
+    @property
+    def version(self) -> str:
+        """The library's version and the commit it was built from."""
+        parts = (self._library.ggml_version(), self._library.ggml_commit())
+        return " ".join(part.decode() for part in parts)
 
     def to_float32(self, dtype: str, source: int, target: int, count: int) -> None:
         """Convert ``count`` elements of any type but F32, at address ``source``, to float32.

@@ -47,6 +47,19 @@ class PackedKeys:
     count: int
     data: bytes
 
+    @property
+    def end(self) -> int:
+        """Where the metadata ends in a file, in bytes: it follows magic, version and counts."""
+        return 24 + len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Room for the text of a key whose value is known last: its place in the file, in bytes."""
+
+    offset: int
+    nbytes: int
+
 
 def pack_keys(writer: gguf.GGUFWriter) -> PackedKeys:
     """Return the keys that ``writer`` holds, in their order."""
@@ -61,6 +74,18 @@ def pack_keys(writer: gguf.GGUFWriter) -> PackedKeys:
 def pack_number(key: str, value: int) -> bytes:
     """Return one key with an uint32."""
     return _string(key) + struct.pack("<2I", GGUFValueType.UINT32, value)
+
+
+def pack_string(key: str, text: bytes) -> bytes:
+    """Return one key with a string of any bytes."""
+    return _string(key) + struct.pack("<I", GGUFValueType.STRING) + _string(text)
+
+
+def append_key(header: bytes, keys_end: int, entry: bytes) -> bytes:
+    """Return a header with one more key at ``keys_end``, the end of those it has."""
+    count = struct.unpack_from("<Q", header, 16)[0] + 1
+    old = memoryview(header)
+    return b"".join((old[:16], struct.pack("<Q", count), old[24:keys_end], entry, old[keys_end:]))
 
 
 def pack_header(

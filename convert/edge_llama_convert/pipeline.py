@@ -122,7 +122,7 @@ class Plan:
                 hint="It was made from another checkpoint, or not by edge-llama.",
             )
         moved = tuple(Target(each.tensor, *places[each.tensor.name]) for each in targets)
-        return replace(self, layout=Layout(self.layout.header, moved))
+        return replace(self, layout=replace(self.layout, targets=moved))
 
     @property
     def refs(self) -> tuple[TensorRef, ...]:

@@ -14,6 +14,7 @@ from .ggufparams import read_gguf_params
 from .ggufsource import GGUFHeader, read_gguf_header
 from .header import PackedKeys, pack_number
 from .refs import DTYPE_SIZES
+from .report import REPORT_KEY
 from .tensors import GGUFTensor
 from .writer import Layout, place
 
@@ -33,7 +34,7 @@ _TYPE_SUFFIX = re.compile(
 
 #: Keys that describe the file rather than the model: dropped, or set anew at the end.
 _OF_THE_FILE = {
-    *("split.no", "split.count", "split.tensors.count"),
+    *("split.no", "split.count", "split.tensors.count", REPORT_KEY),
     *("general.quantization_version", "general.file_type"),
 }
 

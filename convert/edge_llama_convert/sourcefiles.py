@@ -27,8 +27,12 @@ _AGAIN = (
 )
 
 
-#: What decides about the result besides the weights.
+#: What decides about the result besides the weights; the model card names licence and authors.
 _TEXT_SUFFIXES = {".json", ".jinja", ".model"}
+_MODEL_CARD = "README.md"
+
+#: A folder of chat templates within a checkpoint's.
+_TEMPLATES = "additional_chat_templates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,12 @@ class SourceFile:
 def record(source: Path) -> tuple[SourceFile, ...]:
     """Return the files in a checkpoint's folder, or beside a file, as they are now."""
     files = []
-    with contextlib.suppress(OSError):  # a source that cannot be read is explained by its reader
-        for path in sorted(source.iterdir() if source.is_dir() else source.parent.iterdir()):
-            with contextlib.suppress(OSError):  # nor does a file matter that nobody reads
-                files.append(SourceFile(path, _state(path)))
+    folder = source if source.is_dir() else source.parent
+    for place in (folder, folder / _TEMPLATES):
+        with contextlib.suppress(OSError):  # what cannot be read is explained by its reader
+            for path in sorted(place.iterdir()):
+                with contextlib.suppress(OSError):  # nor does a file matter that nobody reads
+                    files.append(SourceFile(path, _state(path)))
     return tuple(files)
 
 
@@ -54,11 +60,11 @@ def only_used(
 ) -> tuple[SourceFile, ...]:
     """Return those of ``files`` that hold the tensors or, with ``texts``, describe them."""
     paths = {piece.path for tensor in tensors for piece in tensor.pieces}
-    return tuple(
-        file
-        for file in files
-        if file.path in paths or (texts and file.path.suffix in _TEXT_SUFFIXES)
-    )
+    return tuple(file for file in files if file.path in paths or (texts and _is_text(file.path)))
+
+
+def _is_text(path: Path) -> bool:
+    return path.suffix in _TEXT_SUFFIXES or path.name == _MODEL_CARD
 
 
 def _state(path: Path) -> tuple[int, int, int, int]:

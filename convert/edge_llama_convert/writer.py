@@ -13,7 +13,7 @@ import gguf
 
 from .errors import OutputError
 from .fileio import FULL, SharedFile
-from .header import PackedKeys, pack_header, pack_keys
+from .header import PackedKeys, Slot, append_key, pack_header, pack_keys, pack_string
 from .quantize import Target
 
 if TYPE_CHECKING:
@@ -36,12 +36,17 @@ def aligned(size: int) -> int:
 class Layout:
     """A GGUF that has not been written: its header and the place of every tensor.
 
-    ``header`` includes the padding before the data; offsets of ``targets`` count from the
-    beginning of the file.
+    Attributes:
+        header: with the padding before the data.
+        targets: the tensors; their offsets count from the beginning of the file.
+        keys_end: where the metadata ends in the header.
+        slot: room for a last key's text, see :func:`with_slot`.
     """
 
     header: bytes
     targets: tuple[Target, ...]
+    keys_end: int
+    slot: Slot | None = None
 
     @property
     def nbytes(self) -> int:
@@ -71,7 +76,23 @@ def place(keys: PackedKeys, tensors: Sequence[GGUFTensor], kinds: Sequence[GGMLT
         Target(tensor, kind, len(header) + offset)
         for tensor, kind, offset in zip(tensors, kinds, offsets, strict=True)
     ]
-    return Layout(header, tuple(targets))
+    return Layout(header, tuple(targets), keys.end)
+
+
+def with_slot(layout: Layout, key: str, nbytes: int) -> Layout:
+    """Return the layout with one more key, the last: at least ``nbytes`` of spaces to fill in."""
+    empty = len(pack_string(key, b""))
+    nbytes = aligned(empty + nbytes) - empty  # so that all else only moves
+    entry = pack_string(key, b" " * nbytes)
+    moved = tuple(
+        Target(target.tensor, target.kind, target.offset + len(entry)) for target in layout.targets
+    )
+    return Layout(
+        append_key(layout.header, layout.keys_end, entry),
+        moved,
+        layout.keys_end + len(entry),
+        Slot(layout.keys_end + empty, nbytes),
+    )
 
 
 def check_writable(path: Path, *, force: bool) -> None:

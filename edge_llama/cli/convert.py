@@ -94,7 +94,8 @@ def convert(
         typer.Option(
             "--verify",
             help="Check the result against the checkpoint before it gets its name: quick (some "
-            "rows, the tokenizer), full (all rows, a forward pass), or off.",
+            "rows, the tokenizer), full (all rows, a forward pass), or off. The report is stored "
+            "in the file; with off, the file is llama.cpp's byte for byte.",
         ),
     ] = "quick",
 ) -> None:
@@ -102,8 +103,9 @@ def convert(
     from edge_llama_convert import Recipe, TypeOverrides
     from edge_llama_convert import plan as make_plan
     from edge_llama_convert.checks import Level, require
+    from edge_llama_convert.report import store_report, with_report
 
-    from .verify import compare, show
+    from . import verify as proof
 
     levels = [level.value for level in Level]
     if verify not in levels:
@@ -120,6 +122,8 @@ def convert(
             metadata=_key_values(metadata or ()),
             requantize=requantize,
         )
+    if verify != Level.OFF:
+        work = with_report(work)
     target = output if output is not None else work.default_output
     if dry_run:
         _show_plan(work, target, as_json=as_json)
@@ -127,8 +131,9 @@ def convert(
     reports: list[Report] = []
 
     def check(path: Path) -> None:
-        reports.append(compare(work, path, verify))
+        reports.append(proof.compare(work, path, verify))
         require(reports[-1], target, hint=_HINT)
+        store_report(work, path, reports[-1])
 
     result = _with_progress(
         work,
@@ -138,13 +143,16 @@ def convert(
         check=check if verify != Level.OFF else None,
     )
     if as_json:
-        console.write_json({**describe(work, result.path), "seconds": round(result.seconds, 3)})
+        facts = {**describe(work, result.path), "seconds": round(result.seconds, 3)}
+        for report in reports:
+            facts["verification"] = proof.describe(report)
+        console.write_json(facts)
         return
     console.show(_table(work))
     peak = f", peak memory {result.peak_memory / 1e6:,.0f} MB" if result.peak_memory else ""
     console.show(f"{_size(work)}, {result.seconds:.1f} s{peak}")
     for report in reports:
-        show(report)
+        proof.show(report)
     console.write(f"{result.path}\n")
 
 
