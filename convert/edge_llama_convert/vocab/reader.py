@@ -29,11 +29,14 @@ def read_vocabulary(
 
     Raises:
         TokenizerError: neither file, a damaged one, or one larger than the embedding.
-        UnsupportedError: another kind of tokenizer, or an unknown pre-tokenizer.
+        UnsupportedError: another kind of tokenizer, an unknown pre-tokenizer, or ``pre`` for a
+            tokenizer that has none.
     """
     if pre is not None:
         check_name(pre)
-    if (checkpoint.path / "tokenizer.model").is_file():
+    model = checkpoint.path / "tokenizer.model"
+    if model.is_file():
+        _refuse_pre(model, pre)
         return read_sentencepiece(checkpoint, vocab_size)
     path = checkpoint.path / "tokenizer.json"
     if not path.is_file():
@@ -62,5 +65,15 @@ def _observe(
             hint="This is no tokenizer of the LLaMA family.",
         )
     if tokenizer.model.byte_fallback:
+        _refuse_pre(path, pre)
         return read_sentencepiece_json(checkpoint, tokenizer, vocab_size)
     return observe(tokenizer, path, pre=pre)
+
+
+def _refuse_pre(path: Path, pre: str | None) -> None:
+    if pre is not None:
+        raise UnsupportedError(
+            f"{path}: a SentencePiece tokenizer does not split text before merging, so --pre {pre} "
+            "has no meaning",
+            hint="Leave --pre out; it is for byte-level BPE only.",
+        )
