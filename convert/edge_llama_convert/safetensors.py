@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import SourceError, UnsupportedError
 from .folder import open_regular
-from .refs import DTYPE_SIZES, TensorRef
+from .refs import BLOCK_SIZES, DTYPE_SIZES, TensorRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def read_header(
 
     Raises:
         SourceError: the file is missing, truncated, or its header is damaged.
-        UnsupportedError: a tensor has a dtype that cannot be converted.
+        UnsupportedError: a tensor has an unknown dtype.
     """
     try:
         with open_file(path) as file:
@@ -95,9 +95,10 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorR
         well_formed = False
     if not well_formed:
         raise SourceError(f"{path}: the header entry of tensor {name} is malformed", hint=_AGAIN)
-    if dtype not in DTYPE_SIZES:
+    if dtype not in BLOCK_SIZES:
         raise UnsupportedError(
-            f"{path}: tensor {name} has dtype {dtype}; supported are {', '.join(DTYPE_SIZES)}",
+            f"{path}: tensor {name} has dtype {dtype[:40]!r}, which is unknown; supported are "
+            f"{', '.join(DTYPE_SIZES)}",
             hint="Convert from the original 16- or 32-bit checkpoint, not a quantised one.",
         )
     ref = TensorRef(name, dtype, tuple(shape), path, start + begin)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import TensorError
+from .quantised import check_plain
 from .rope import frequency_factors
 
 if TYPE_CHECKING:
@@ -146,9 +147,11 @@ def map_tensors(checkpoint: Checkpoint, params: LlamaParams) -> list[GGUFTensor]
     That is the order in which llama-quantize writes them.
 
     Raises:
+        UnsupportedError: the weights are quantised, or of a dtype that cannot be converted.
         TensorError: one error that names every missing, unexpected and mis-shaped tensor.
     """
     found = {name: ref for name, ref in checkpoint.tensors.items() if not _IGNORED.search(name)}
+    check_plain(checkpoint, found)
     with_output = not params.tied_embeddings or "lm_head.weight" in found
     expected = _expected(params, with_output=with_output)
     faults = _compare(expected, found)
