@@ -44,7 +44,8 @@ class _Defaults:
     """What transformers' configuration class assumes when a key is missing.
 
     ``n_kv_heads`` None stands for as many as there are heads; ``states_head_dim`` tells whether
-    the class fills a missing head_dim in (GGUF then has key_length and value_length).
+    the class fills a missing head_dim in (GGUF then has key_length and value_length);
+    ``has_window`` whether its model heeds ``sliding_window``.
     """
 
     context_length: int = 2048
@@ -54,11 +55,13 @@ class _Defaults:
     states_head_dim: bool = True
     n_experts: int | None = None
     n_experts_used: int | None = None
+    has_window: bool = False
+    sliding_window: int | None = None
 
 
 _DEFAULTS = {
     "llama": _Defaults(),
-    "mistral": _Defaults(context_length=131072, n_kv_heads=8),
+    "mistral": _Defaults(context_length=131072, n_kv_heads=8, has_window=True, sliding_window=4096),
     "mixtral": _Defaults(
         context_length=131072,
         rms_norm_eps=1e-5,
@@ -67,6 +70,7 @@ _DEFAULTS = {
         states_head_dim=False,
         n_experts=8,
         n_experts_used=2,
+        has_window=True,
     ),
 }
 
@@ -75,7 +79,8 @@ _DEFAULTS = {
 class LlamaParams:
     """Hyper-parameters of a LLaMA model. Sizes in elements, context in tokens.
 
-    ``n_experts`` and ``n_experts_used`` (per token) are None without a mixture of experts.
+    ``n_experts`` and ``n_experts_used`` (per token) are None without a mixture of experts,
+    ``sliding_window`` (tokens) when attention reaches back to the beginning.
     """
 
     hidden_size: int
@@ -96,6 +101,7 @@ class LlamaParams:
     mlp_bias: bool
     n_experts: int | None
     n_experts_used: int | None
+    sliding_window: int | None = None
 
     @property
     def n_gqa(self) -> int:
@@ -144,7 +150,7 @@ def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
     """Turn the content of ``config.json`` into parameters; ``path`` is for messages.
 
     Raises:
-        UnsupportedError: another architecture, activation, rope type, or quantised weights.
+        UnsupportedError: another architecture, activation or rope type.
         ParamsError: one error that names every missing or contradictory key.
     """
     _refuse_unsupported(config, path)
@@ -174,6 +180,7 @@ def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
         attention_bias=read.flag("attention_bias"),
         mlp_bias=read.flag("mlp_bias"),
         **_experts(read, defaults),
+        sliding_window=_sliding_window(read, defaults),
     )
     for key, count, most in (
         ("num_hidden_layers", params.n_layers, MAX_LAYERS),
@@ -236,6 +243,13 @@ def _experts(read: _Reader, defaults: _Defaults) -> dict[str, int | None]:
     }
 
 
+def _sliding_window(read: _Reader, defaults: _Defaults) -> int | None:
+    absent = "sliding_window" not in read.config and defaults.sliding_window
+    if not defaults.has_window or not (absent or read.config.get("sliding_window")):
+        return None
+    return read.integer("sliding_window", absent or None)
+
+
 def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
     architectures = config.get("architectures") or []
     name = architectures[0] if isinstance(architectures, list) and architectures else None
@@ -250,13 +264,6 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
         raise UnsupportedError(
             f"{path}: hidden_act {activation!r}; llama.cpp computes silu for LLaMA",
             hint="A file with another activation would load and talk nonsense.",
-        )
-    quantisation = config.get("quantization_config")
-    if quantisation:
-        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
-        raise UnsupportedError(
-            f"{path}: the weights are already quantised ({method or 'unknown method'})",
-            hint="Convert from the original 16- or 32-bit checkpoint.",
         )
 
 

@@ -121,6 +121,9 @@ def convert(
             requantize=requantize,
         )
     target = output if output is not None else work.default_output
+    if not as_json:
+        for note in work.notes:
+            console.note(f"note: {note}")
     if dry_run:
         _show_plan(work, target, as_json=as_json)
         return
@@ -191,6 +194,7 @@ def describe(work: Plan, path: Path) -> dict[str, Any]:
             total.kind.name: {"count": total.tensors, "bytes": total.nbytes}
             for total in work.totals
         },
+        "notes": list(work.notes),
     }
 
 
