@@ -90,7 +90,8 @@ def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> No
     ("changes", "message"),
     [
         ({"architectures": ["GPT2LMHeadModel"]}, "architecture 'GPT2LMHeadModel'"),
-        ({"architectures": "drop"}, "architecture None"),
+        ({"architectures": "drop", "model_type": "drop"}, "architecture None"),
+        ({"architectures": "drop", "model_type": "gemma"}, "architecture None"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"rope_parameters": {"rope_type": "longrope"}}, "rope type 'longrope'"),
         (
