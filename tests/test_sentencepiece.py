@@ -33,12 +33,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def make(folder: Path, vocab_size: int = families.N_PIECES + 8) -> Path:
-    changes = {"vocab_size": vocab_size, "bos_token_id": 1, "eos_token_id": 2}
-    builders.build_tiny_checkpoint(folder, changes=changes)
-    for name in builders.tokenizer_files():
-        (folder / name).unlink()
-    spm.write(folder, families.TOKENIZER.read_bytes())
-    return folder
+    return spm.build_checkpoint(folder, {"vocab_size": vocab_size})
 
 
 def make_fast(folder: Path, tokenizer: Tokenizer) -> Path:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import SourceError, UnsupportedError
 from .folder import open_regular
+from .naming import listed
 from .refs import BLOCK_SIZES, DTYPE_SIZES, TensorRef
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ def _parse(path: Path, raw: bytes, start: int, size: int) -> dict[str, TensorRef
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"{twice!r} appears twice")
+        count = Counter(key for key, _ in pairs)
+        raise ValueError(f"twice: {listed(key for key in count if count[key] > 1)}")
     return result
 
 

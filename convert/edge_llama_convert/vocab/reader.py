@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import TokenizerError, UnsupportedError
+from ..fileio import check_regular, check_text
 from ..process import release_memory
 from .bpe import Behaviour, observe, read_bpe
 from .pretokenizer import check_name
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..checkpoint import Checkpoint
+
+#: What transformers or Mistral's own library could make a tokenizer from.
+_OTHER_FILES = ("tekken.json", "vocab.json", "merges.txt", "tokenizer.tiktoken", "spiece.model")
 
 
 def read_vocabulary(
@@ -36,11 +40,16 @@ def read_vocabulary(
         check_name(pre)
     model = checkpoint.path / "tokenizer.model"
     if model.is_file():
+        check_regular(model)
         _refuse_pre(model, pre)
         return read_sentencepiece(checkpoint, vocab_size)
     path = checkpoint.path / "tokenizer.json"
     if not path.is_file():
-        raise TokenizerError(f"{path}: missing, and no tokenizer.model", hint=FETCH)
+        raise TokenizerError(
+            f"{path}: missing, and no tokenizer.model", hint=_instead(checkpoint.path)
+        )
+    check_regular(path)
+    check_text(path)
     behaviour = _observe(checkpoint, path, vocab_size, pre)
     if isinstance(behaviour, Vocabulary):
         return behaviour
@@ -68,6 +77,17 @@ def _observe(
         _refuse_pre(path, pre)
         return read_sentencepiece_json(checkpoint, tokenizer, vocab_size)
     return observe(tokenizer, path, pre=pre)
+
+
+def _instead(folder: Path) -> str:
+    """Return what to do in a folder with other tokenizer files, or with none."""
+    others = [name for name in _OTHER_FILES if (folder / name).is_file()]
+    if not others:
+        return FETCH
+    return (
+        f"{' and '.join(others)} cannot be read. Get tokenizer.json of the same model, or write it "
+        "where transformers is installed: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+    )
 
 
 def _refuse_pre(path: Path, pre: str | None) -> None:
