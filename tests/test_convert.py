@@ -243,7 +243,10 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
-def test_ctrl_c_leaves_nothing_behind(real_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_ctrl_c_kill_and_a_closed_terminal_leave_nothing_behind(
+    real_checkpoint: Path, tmp_path: Path, number: str
+) -> None:
     process = subprocess.Popen(
         [
             sys.executable,
@@ -262,7 +265,7 @@ def test_ctrl_c_leaves_nothing_behind(real_checkpoint: Path, tmp_path: Path) -> 
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out").glob(".x.gguf.*")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.Signals[number])
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors

@@ -90,9 +90,9 @@ def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> No
     ("changes", "message"),
     [
         ({"architectures": ["GPT2LMHeadModel"]}, "architecture 'GPT2LMHeadModel'"),
-        ({"architectures": "drop"}, "architecture None"),
+        ({"architectures": "drop", "model_type": "drop"}, "architecture None"),
+        ({"architectures": "drop", "model_type": "gemma"}, "architecture None"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
-        ({"quantization_config": {"quant_method": "fp8"}}, "already quantised"),
         ({"rope_parameters": {"rope_type": "longrope"}}, "rope type 'longrope'"),
         (
             {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16}},
@@ -138,6 +138,17 @@ def test_mistral_s_defaults() -> None:
     assert (read.context_length, read.rms_norm_eps, read.rope_theta) == (131072, 1e-6, 1e4)
     assert (read.n_kv_heads, read.head_dim, read.states_head_dim) == (8, 64, True)
     assert read.n_experts is None
+
+
+def test_the_sliding_window() -> None:
+    assert family("MistralForCausalLM").sliding_window == 4096
+    assert family("MistralForCausalLM", sliding_window=None).sliding_window is None
+    assert family("MistralForCausalLM", sliding_window=1024).sliding_window == 1024
+    assert family("MixtralForCausalLM").sliding_window is None
+    assert family("MixtralForCausalLM", sliding_window=64).sliding_window == 64
+    assert family("LlamaForCausalLM", sliding_window=64).sliding_window is None  # not heeded
+    with pytest.raises(ParamsError, match="sliding_window = 'wide'"):
+        family("MistralForCausalLM", sliding_window="wide")
 
 
 def test_mixtral_s_defaults() -> None:

@@ -26,7 +26,6 @@ from edge_llama_convert import (
 from edge_llama_convert.ggml import GGMLType, load_ggml
 from edge_llama_convert.ggufsource import read_gguf_header
 from edge_llama_convert.quantize import quantise_rows
-from edge_llama_convert.refs import BLOCK_SIZES
 from edge_llama_convert.requantize import model_name_of
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def test_a_type_is_decoded_as_the_gguf_package_does(kind: GGMLType) -> None:
 
 def test_all_types_of_the_format_are_known_to_the_library() -> None:
     unknown = {kind.name for kind in gguf.GGMLQuantizationType} - {
-        name for name in BLOCK_SIZES if load_ggml().can_decode(name)
+        kind.name for kind in gguf.GGMLQuantizationType if load_ggml().can_decode(kind.name)
     }
     assert unknown == {"I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"}
 

@@ -18,6 +18,7 @@ from edge_llama.native import NativeModel
 from edge_llama_convert import TokenizerError, UnsupportedError, convert, plan
 from edge_llama_convert.vocab.bpe_scores import encode, scores_of
 from edge_llama_convert.vocab.pretokenizer import PROBE
+from edge_llama_convert.vocab.probe import PROBES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +33,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def make(folder: Path, vocab_size: int = families.N_PIECES + 8) -> Path:
-    changes = {"vocab_size": vocab_size, "bos_token_id": 1, "eos_token_id": 2}
-    builders.build_tiny_checkpoint(folder, changes=changes)
-    for name in builders.tokenizer_files():
-        (folder / name).unlink()
-    spm.write(folder, families.TOKENIZER.read_bytes())
-    return folder
+    return spm.build_checkpoint(folder, {"vocab_size": vocab_size})
 
 
 def make_fast(folder: Path, tokenizer: Tokenizer) -> Path:
@@ -209,8 +205,104 @@ def test_more_pieces_than_the_embedding_has_rows(tmp_path: Path) -> None:
 
 def test_a_tokenizer_json_without_byte_tokens(tmp_path: Path) -> None:
     short = [piece for piece in table() if piece[0] != "<0xF0>"]
-    with pytest.raises(TokenizerError, match="byte token '<0xF0>' is missing"):
+    with pytest.raises(TokenizerError, match=r"1 of 256 byte tokens missing, e\.g\. <0xF0>"):
         plan(make_fast(tmp_path / "x", spm.fast_tokenizer(short)))
+
+
+# --- Settings of a SentencePiece model ------------------------------------------------------------
+
+
+def make_trained(folder: Path, config: dict[str, Any] | None = None, **options: Any) -> Path:
+    """A checkpoint with a tokenizer.model of the given settings."""
+    model = spm.train(**options)
+    make(folder, vocab_size=len(spm.pieces(model)))
+    spm.write(folder, model, {**spm.TOKENIZER_CONFIG, **(config or {})})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model_type": "unigram", "vocab_size": 380}, "of type unigram; supported is bpe"),
+        ({"model_type": "word", "hard_vocab_limit": False}, "of type word; supported is bpe"),
+        ({"treat_whitespace_as_suffix": True}, "spaces where llama.cpp does not look"),
+        ({"normalization_rule_name": "nmt_nfkc_cf"}, r"rewrites characters \(nmt_nfkc_cf\)"),
+    ],
+)
+def test_what_llama_cpp_would_misread_is_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=rf"tokenizer\.model: .*{message}") as caught:
+        plan(make_trained(tmp_path / "x", **options))
+    assert "other tokens" in caught.value.hint
+
+
+def test_a_model_without_byte_tokens_would_end_the_process(tmp_path: Path) -> None:
+    source = make_trained(tmp_path / "x", byte_fallback=False, vocab_size=200)
+    with pytest.raises(TokenizerError, match=r"tokenizer\.model: 256 of 256 byte tokens missing"):
+        plan(source)
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "expected"),
+    [
+        ({"add_dummy_prefix": False}, {}, False),
+        ({"add_dummy_prefix": False}, {"add_prefix_space": True}, True),
+        ({}, {"add_prefix_space": False}, False),
+        ({}, {}, None),  # llama.cpp's default
+    ],
+)
+def test_the_space_in_front(
+    tmp_path: Path, options: dict[str, Any], config: dict[str, Any], expected: bool | None
+) -> None:
+    source = make_trained(tmp_path / "x", config, **options)
+    assert fields(source).get("tokenizer.ggml.add_space_prefix") is expected
+    work, model = plan(source), llama_cpp(source)
+    read = [model.tokenize(text, add_special=False, parse_special=True) for text in PROBES]
+    model.close()
+    assert read == [list(ids) for ids in work.probes]
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        ({"normalization_rule_name": "nmt_nfkc"}, "rewrites characters (nmt_nfkc)"),
+        ({"remove_extra_whitespaces": True}, "makes runs of spaces one"),
+    ],
+)
+def test_rewriting_is_told_and_the_tokens_are_right_without_it(
+    tmp_path: Path, options: dict[str, Any], note: str
+) -> None:
+    source = make_trained(tmp_path / "x", **options)
+    work, model = plan(source), llama_cpp(source)
+    assert [note in each for each in work.notes] == [True]
+    read = [model.tokenize(text, add_special=False, parse_special=True) for text in PROBES]
+    model.close()
+    assert read == [list(ids) for ids in work.probes]
+
+
+def test_pieces_that_no_merging_makes_are_looked_for(tmp_path: Path) -> None:
+    source = make_trained(tmp_path / "x", user_defined_symbols=["<|im_start|>", "7", "a b"])
+    found = fields(source)
+    kinds = dict(
+        zip(found["tokenizer.ggml.tokens"], found["tokenizer.ggml.token_type"], strict=True)
+    )
+    assert kinds["<|im_start|>"] == gguf.TokenType.USER_DEFINED
+    assert kinds["7"] == kinds["a b"] == gguf.TokenType.NORMAL
+    processor = sentencepiece.SentencePieceProcessor()
+    processor.LoadFromFile(str(source / "tokenizer.model"))
+    model = llama_cpp(source)
+    for text in ("the shells<|im_start|>the sea", "17 and 777", "a b"):
+        tokens = model.tokenize(text, add_special=False, parse_special=False)
+        assert tokens == processor.Encode(text.replace("|>", "|> ")), text  # llama.cpp's space
+    model.close()
+
+
+def test_pre_means_nothing_to_it(source: Path, tmp_path: Path) -> None:
+    fast = make_fast(tmp_path / "fast", spm.fast_tokenizer(table()))
+    for folder, name in ((source, "tokenizer.model"), (fast, "tokenizer.json")):
+        with pytest.raises(UnsupportedError, match=rf"{name}: .* so --pre llama-bpe has no"):
+            plan(folder, pre="llama-bpe")
 
 
 def test_damaged_merges(tmp_path: Path) -> None:

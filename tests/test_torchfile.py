@@ -147,10 +147,12 @@ def test_impossible_tensors_are_refused(
 
 
 def test_other_dtypes_are_named(tmp_path: Path) -> None:
+    folder = builders.build_tiny_checkpoint(tmp_path / "x")
+    (folder / "model.safetensors").unlink()
     pickled = pickles.state_dict({"w": pickles.tensor("0", "LongStorage", 2, (2,))})
-    path = pickles.write_archive(tmp_path / "x.bin", pickled, {"0": bytes(16)})
-    with pytest.raises(UnsupportedError, match="tensor w has dtype I64"):
-        read_torch_file(path)
+    pickles.write_archive(folder / "pytorch_model.bin", pickled, {"0": bytes(16)})
+    with pytest.raises(UnsupportedError, match=r"pytorch_model\.bin: tensor w has dtype I64"):
+        plan(folder)
 
 
 # --- The archive around the pickle ---------------------------------------------------------------

@@ -239,6 +239,15 @@ def test_every_family_is_proven(tmp_path: Path, family: str) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("family", ["llama3", "mixtral-4"])
+def test_a_gguf_is_proven_against_the_gguf_it_came_from(tmp_path: Path, family: str) -> None:
+    convert(plan(families.build(tmp_path, family, "even"), recipe="bf16"), tmp_path / "a.gguf")
+    work = plan(tmp_path / "a.gguf", recipe="q8_0")
+    convert(work, tmp_path / "b.gguf")
+    assert report(work, tmp_path / "b.gguf").passed
+
+
+@pytest.mark.model
 def test_the_commands(run_cli: RunCLI, tiny_checkpoint: Path) -> None:
     made = run_cli("convert", str(tiny_checkpoint), "--type", "q8_0", "--verify", "full")
     assert made.returncode == 0, made.stderr

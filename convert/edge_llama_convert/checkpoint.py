@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .diagnosis import refuse_foreign
 from .errors import SourceError, UnsupportedError
-from .fileio import check_regular
+from .fileio import check_regular, check_text
 from .folder import Folder
 from .meta import PATTERN as META_PATTERN
 from .meta import read_meta
+from .naming import listed
 from .safetensors import read_header
 from .torchfile import read_torch_file
 
@@ -77,6 +79,8 @@ class Checkpoint:
         folder = source if isinstance(source, Folder) else Folder(Path(source))
         path = folder.path
         _check_folder(path)
+        if not folder.remote:
+            refuse_foreign(path)
         # Also the name of "."; resolve() would follow links.
         name = name or Path(os.path.abspath(path)).name  # noqa: PTH100
         if folder.find(META_PATTERN) and not any(map(_holds(folder), FORMATS)):
@@ -86,15 +90,19 @@ class Checkpoint:
         stored = _find_format(folder)
         shards, weight_map = _find_shards(folder, stored)
         tensors = {}
+        twice: dict[str, set[str]] = {}
         for shard in shards:
             for tensor, ref in stored.read(shard, folder.open).items():
                 if tensor in tensors:
-                    raise SourceError(
-                        f"{path}: tensor {tensor} is in both {tensors[tensor].path.name} and "
-                        f"{shard.name}",
-                        hint="Leftovers of another download? Keep the files of one checkpoint.",
-                    )
+                    twice.setdefault(tensor, {tensors[tensor].path.name}).add(shard.name)
                 tensors[tensor] = ref
+        if twice:
+            files = sorted(set().union(*twice.values()))
+            raise SourceError(
+                f"{path}: {len(twice)} tensors are in more than one of {', '.join(files)}: "
+                f"{listed(twice)}",
+                hint="Leftovers of another download? Keep the files of one checkpoint.",
+            )
         if weight_map is not None:
             _check_index(path / stored.index, weight_map, tensors)
         if config.get("tie_word_embeddings"):
@@ -117,6 +125,7 @@ def read_json(path: Path) -> dict[str, Any]:
                 f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB, not plausible for this file",
                 hint="Fetch the file again.",
             )
+        check_text(path)
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SourceError(
@@ -191,6 +200,12 @@ def _find_shards(
             f"{index}: 'weight_map' must map tensor names to file names in the same folder",
             hint="Fetch the index file again.",
         )
+    single = stored.index.removesuffix(".index.json")
+    if single not in weight_map.values() and (path / single).is_file():
+        raise SourceError(
+            f"{path}: both {single} and {stored.index}, which names other files",
+            hint="Two copies of the weights, perhaps different ones: take one away.",
+        )
     shards = tuple(path / name for name in sorted(set(weight_map.values())))
     missing = [shard.name for shard in shards if not folder.holds(shard.name)]
     if missing:
@@ -226,7 +241,6 @@ def _check_index(index: Path, weight_map: dict[str, str], tensors: dict[str, Ten
     if wrong:
         raise SourceError(
             f"{index}: the index and the shards disagree about {len(wrong)} tensors: "
-            + ", ".join(wrong[:8])
-            + (", ..." if len(wrong) > 8 else ""),
+            f"{listed(wrong)}",
             hint="Index and shards come from different downloads; fetch them again together.",
         )

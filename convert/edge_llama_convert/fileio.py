@@ -6,6 +6,7 @@ mapping of a file that shrinks would be a SIGBUS that ends the process.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 #: Error numbers of a full disk, a quota and a limit of file sizes.
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+#: How the text begins that stands for a file in a clone without Git LFS.
+_GIT_LFS = b"version https://git-lfs.github.com/"
+
 _POSITIONED = hasattr(os, "preadv") and hasattr(os, "pwrite")
 
 
@@ -32,13 +36,33 @@ def _unreadable(path: Path, error: OSError) -> SourceError:
 
 
 def check_regular(path: Path) -> None:
-    """Raise SourceError unless ``path`` is a regular file: opening a pipe would wait for ever."""
+    """Raise SourceError unless ``path`` is the file itself.
+
+    Opening a pipe would wait for ever; what Git leaves of a large file is a few lines of text.
+    """
     try:
-        regular = stat.S_ISREG(path.stat().st_mode)
+        status = path.stat()
+        regular = stat.S_ISREG(status.st_mode)
+        pointer = regular and status.st_size < 1024 and path.read_bytes().startswith(_GIT_LFS)
     except OSError as error:
         raise _unreadable(path, error) from error
     if not regular:
         raise SourceError(f"{path}: not a regular file", hint="Put the file itself in its place.")
+    if pointer:
+        raise SourceError(
+            f"{path}: a Git LFS pointer, not the file itself",
+            hint="Run `git lfs pull` in the folder, or download the file.",
+        )
+
+
+def check_text(path: Path) -> None:
+    """Raise SourceError for a text that begins with a byte order mark, which JSON must not."""
+    with path.open("rb") as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            raise SourceError(
+                f"{path}: begins with a byte order mark (BOM)",
+                hint="An editor added it: save the file as UTF-8 without BOM, or fetch it again.",
+            )
 
 
 class SharedFile:

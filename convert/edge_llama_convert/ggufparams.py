@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .errors import ParamsError, TensorError, UnsupportedError
+from .naming import listed
 from .params import read_params
 from .rotation import magnitude
 
@@ -151,9 +152,9 @@ def _check_complete(source: Path, header: GGUFHeader, params: LlamaParams) -> No
             hint="The file is not complete; fetch or convert it again.",
         )
     wanted = {f"blk.{i}.{kind}.weight" for i in range(params.n_layers) for kind in kinds}
-    missing = sorted((wanted | {"output_norm.weight"}) - header.tensors.keys())
+    missing = (wanted | {"output_norm.weight"}) - header.tensors.keys()
     if missing:
         raise TensorError(
-            f"{source}: {len(missing)} tensors missing: {', '.join(missing[:12])}",
+            f"{source}: {len(missing)} tensors missing: {listed(missing)}",
             hint="The file is not complete, or its LLaMA is of an unknown variant.",
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from gguf import GGMLQuantizationType
 
 from .errors import SourceError, UnsupportedError
+from .fileio import check_regular
 from .refs import BLOCK_SIZES, TensorRef
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def read_gguf_header(path: Path) -> GGUFHeader:
         SourceError: the file is missing, truncated or damaged.
         UnsupportedError: another version of the format, or an unknown tensor type.
     """
+    check_regular(path)
     try:
         with path.open("rb") as file:
             return _Parser(file, path).parse()

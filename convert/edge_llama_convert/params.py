@@ -6,10 +6,10 @@ config.json may leave out.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .configreader import ConfigReader
 from .errors import ParamsError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class _Defaults:
     """What transformers' configuration class assumes when a key is missing.
 
     ``n_kv_heads`` None stands for as many as there are heads; ``states_head_dim`` tells whether
-    the class fills a missing head_dim in (GGUF then has key_length and value_length).
+    the class fills a missing head_dim in (GGUF then has key_length and value_length);
+    ``has_window`` whether its model heeds ``sliding_window``.
     """
 
     context_length: int = 2048
@@ -54,11 +55,13 @@ class _Defaults:
     states_head_dim: bool = True
     n_experts: int | None = None
     n_experts_used: int | None = None
+    has_window: bool = False
+    sliding_window: int | None = None
 
 
 _DEFAULTS = {
     "llama": _Defaults(),
-    "mistral": _Defaults(context_length=131072, n_kv_heads=8),
+    "mistral": _Defaults(context_length=131072, n_kv_heads=8, has_window=True, sliding_window=4096),
     "mixtral": _Defaults(
         context_length=131072,
         rms_norm_eps=1e-5,
@@ -67,6 +70,7 @@ _DEFAULTS = {
         states_head_dim=False,
         n_experts=8,
         n_experts_used=2,
+        has_window=True,
     ),
 }
 
@@ -75,7 +79,8 @@ _DEFAULTS = {
 class LlamaParams:
     """Hyper-parameters of a LLaMA model. Sizes in elements, context in tokens.
 
-    ``n_experts`` and ``n_experts_used`` (per token) are None without a mixture of experts.
+    ``n_experts`` and ``n_experts_used`` (per token) are None without a mixture of experts,
+    ``sliding_window`` (tokens) when attention reaches back to the beginning.
     """
 
     hidden_size: int
@@ -96,6 +101,7 @@ class LlamaParams:
     mlp_bias: bool
     n_experts: int | None
     n_experts_used: int | None
+    sliding_window: int | None = None
 
     @property
     def n_gqa(self) -> int:
@@ -103,52 +109,15 @@ class LlamaParams:
         return self.n_heads // self.n_kv_heads
 
 
-class _Reader:
-    """Collects every fault while reading, so that one error can name them all."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
-        self.faults: list[str] = []
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = self.config.get(key)
-        if value is None:
-            value = default
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-            self.faults.append(
-                f"{key} is missing" if value is None else f"{key} = {value!r}, not a positive int"
-            )
-            return 1
-        return value
-
-    def number(self, key: str, default: float, source: Mapping[str, Any] | None = None) -> float:
-        value = (self.config if source is None else source).get(key)
-        if value is None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            self.faults.append(f"{key} = {value!r}, not a positive number")
-            return default
-        if not math.isfinite(value):
-            self.faults.append(f"{key} = {value!r}, not finite")
-            return default
-        return float(value)
-
-    def flag(self, key: str) -> bool:
-        value = self.config.get(key)
-        if value is not None and not isinstance(value, bool):
-            self.faults.append(f"{key} = {value!r}, not true or false")
-        return bool(value)
-
-
 def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
     """Turn the content of ``config.json`` into parameters; ``path`` is for messages.
 
     Raises:
-        UnsupportedError: another architecture, activation, rope type, or quantised weights.
+        UnsupportedError: another architecture, activation or rope type.
         ParamsError: one error that names every missing or contradictory key.
     """
     _refuse_unsupported(config, path)
-    read = _Reader(config)
+    read = ConfigReader(config)
     defaults = _defaults(config)
     hidden_size, n_heads = read.integer("hidden_size"), read.integer("num_attention_heads")
     # A missing key has the class's default, null means one per head.
@@ -174,6 +143,7 @@ def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
         attention_bias=read.flag("attention_bias"),
         mlp_bias=read.flag("mlp_bias"),
         **_experts(read, defaults),
+        sliding_window=_sliding_window(read, defaults),
     )
     for key, count, most in (
         ("num_hidden_layers", params.n_layers, MAX_LAYERS),
@@ -186,16 +156,8 @@ def read_params(config: Mapping[str, Any], path: Path) -> LlamaParams:
             f"num_experts_per_tok {params.n_experts_used} is more than "
             f"num_local_experts {params.n_experts}"
         )
-    if n_heads % n_kv_heads:
-        read.faults.append(
-            f"num_attention_heads {n_heads} is no multiple of num_key_value_heads {n_kv_heads}"
-        )
-    if config.get("head_dim") is None and hidden_size % n_heads:
-        read.faults.append(
-            f"hidden_size {hidden_size} is no multiple of num_attention_heads {n_heads}"
-        )
-    if head_dim % 2:
-        read.faults.append(f"head_dim {head_dim} is odd, rope needs pairs")
+    if not read.faults:
+        _check_heads(config, params, read)
     if read.faults:
         raise ParamsError(
             f"{path}: {'; '.join(read.faults)}",
@@ -220,14 +182,37 @@ def _check_rope(params: LlamaParams, path: Path) -> None:
         )
 
 
+def _check_heads(config: Mapping[str, Any], params: LlamaParams, read: ConfigReader) -> None:
+    if params.n_heads % params.n_kv_heads:
+        read.faults.append(
+            f"num_attention_heads {params.n_heads} is no multiple of num_key_value_heads "
+            f"{params.n_kv_heads}"
+        )
+    if config.get("head_dim") is None and params.hidden_size % params.n_heads:
+        read.faults.append(
+            f"hidden_size {params.hidden_size} is no multiple of num_attention_heads "
+            f"{params.n_heads}"
+        )
+    if params.head_dim % 2:
+        read.faults.append(f"head_dim {params.head_dim} is odd, rope needs pairs")
+
+
+def _architecture(config: Mapping[str, Any]) -> Any:
+    """Return the architecture, which the model type implies when it is missing."""
+    architectures = config.get("architectures")
+    if not architectures and config.get("model_type") in _DEFAULTS:
+        return f"{config['model_type'].capitalize()}ForCausalLM"
+    return architectures[0] if isinstance(architectures, list) and architectures else architectures
+
+
 def _defaults(config: Mapping[str, Any]) -> _Defaults:
     """Return the defaults of the model type, which the architecture implies when it is missing."""
-    architecture = str(config["architectures"][0]).removesuffix("ForCausalLM").lower()
+    architecture = _architecture(config).removesuffix("ForCausalLM").lower()
     model_type = str(config.get("model_type"))
     return _DEFAULTS[model_type if model_type in _DEFAULTS else architecture]
 
 
-def _experts(read: _Reader, defaults: _Defaults) -> dict[str, int | None]:
+def _experts(read: ConfigReader, defaults: _Defaults) -> dict[str, int | None]:
     if defaults.n_experts is None:
         return {"n_experts": None, "n_experts_used": None}
     return {
@@ -236,9 +221,15 @@ def _experts(read: _Reader, defaults: _Defaults) -> dict[str, int | None]:
     }
 
 
+def _sliding_window(read: ConfigReader, defaults: _Defaults) -> int | None:
+    absent = "sliding_window" not in read.config and defaults.sliding_window
+    if not defaults.has_window or not (absent or read.config.get("sliding_window")):
+        return None
+    return read.integer("sliding_window", absent or None)
+
+
 def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
-    architectures = config.get("architectures") or []
-    name = architectures[0] if isinstance(architectures, list) and architectures else None
+    name = _architecture(config)
     if name not in SUPPORTED_ARCHITECTURES:
         raise UnsupportedError(
             f"{path}: architecture {name!r}; supported are {', '.join(SUPPORTED_ARCHITECTURES)}",
@@ -246,30 +237,33 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
             "what was trained from them.",
         )
     activation = config.get("hidden_act", "silu")
-    if activation != "silu":
+    if activation not in {"silu", "swish"}:  # two names of one function
         raise UnsupportedError(
             f"{path}: hidden_act {activation!r}; llama.cpp computes silu for LLaMA",
             hint="A file with another activation would load and talk nonsense.",
         )
-    quantisation = config.get("quantization_config")
-    if quantisation:
-        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
+    if config.get("is_causal") is False:
         raise UnsupportedError(
-            f"{path}: the weights are already quantised ({method or 'unknown method'})",
-            hint="Convert from the original 16- or 32-bit checkpoint.",
+            f"{path}: is_causal is false; such a model embeds texts, it does not generate any",
+            hint="Use llama.cpp's convert_hf_to_gguf.py for embedding models.",
         )
 
 
-def _rope(config: Mapping[str, Any], read: _Reader) -> dict[str, Any]:
+def _rope(config: Mapping[str, Any], read: ConfigReader) -> dict[str, Any]:
     """Merge transformers 5's ``rope_parameters`` and the older ``rope_scaling``/``rope_theta``."""
-    rope = config.get("rope_parameters", config.get("rope_scaling")) or {}
-    if not isinstance(rope, dict):
+    new, old = (config.get(key) or {} for key in ("rope_parameters", "rope_scaling"))
+    if not isinstance(new, dict) or not isinstance(old, dict):
         read.faults.append("rope_parameters/rope_scaling is not an object")
         return {}
-    rope = dict(rope)
+    if any(isinstance(value, dict) for value in new.values()):
+        read.faults.append("rope_parameters differ by kind of layer")
+    if "type" in old:  # the name before transformers 4.43
+        old = {"rope_type": old["type"], **old}
+    different = [key for key in old if key in new and old[key] != new[key]]
+    if different:
+        read.faults.append(f"rope_parameters and rope_scaling differ in {', '.join(different)}")
+    rope = {**old, **new}
     rope.setdefault("rope_theta", config.get("rope_theta"))
-    if "rope_type" not in rope and "type" in rope:  # the name before transformers 4.43
-        rope["rope_type"] = rope["type"]
     if config.get("original_max_position_embeddings") is not None:
         rope.setdefault(
             "original_max_position_embeddings", config["original_max_position_embeddings"]

@@ -14,6 +14,7 @@ from .errors import ConvertError, TensorError
 from .fileio import SharedFile
 from .hubsource import fetch, locate, open_checkpoint
 from .metadata import build_metadata, set_metadata
+from .notes import notes_on
 from .params import LlamaParams, read_params
 from .process import peak_memory, release_memory
 from .quantize import Target, quantise_to_file
@@ -65,6 +66,7 @@ class Plan:
         files: the source's files, as they were before they were read.
         probes: the original tokenizer's ids of :data:`vocab.probe.PROBES`; none of a GGUF's.
         hub: the model's repository if it comes from a hub: its label, the commit, and checksums.
+        notes: where the result will differ from the original model, a sentence each.
     """
 
     source: Path
@@ -75,6 +77,7 @@ class Plan:
     files: tuple[SourceFile, ...] = ()
     probes: Sequence[Sequence[int]] = ()
     hub: HubRepo | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -194,6 +197,7 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
     hub, path = locate(source)
     files = record(path)
     probes: Sequence[Sequence[int]] = ()
+    notes: tuple[str, ...] = ()
     if is_gguf(path):
         if metadata or pre:
             raise ConvertError(
@@ -211,10 +215,10 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
         writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)
         set_metadata(writer, metadata or {})
         layout, name = lay_out(writer, tensors, kinds), checkpoint.name
-        probes = vocabulary.probes
+        probes, notes = vocabulary.probes, notes_on(checkpoint, params, vocabulary)
         del checkpoint, vocabulary, writer
     release_memory()  # the tokenizer's JSON, most of a small model's peak
-    work = Plan(path, name, recipe, params, layout, probes=probes, hub=hub)
+    work = Plan(path, name, recipe, params, layout, probes=probes, hub=hub, notes=notes)
     if hub is None:
         check_no_holes(work.refs)
     return replace(work, files=only_used(files, work.refs, texts=path.is_dir()))

@@ -14,8 +14,20 @@ if TYPE_CHECKING:
 #: Bytes per element of the dtypes of checkpoints that can be converted.
 DTYPE_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 
-#: Elements and bytes per block of all of ggml's types, which a GGUF may hold; by name.
-BLOCK_SIZES = {kind.name: sizes for kind, sizes in GGML_QUANT_SIZES.items()}
+#: Elements and bytes per block, by name: of all of ggml's types, which a GGUF may hold, and of
+#: the dtypes of safetensors and torch, which are read so that an error can name them.
+BLOCK_SIZES = {
+    **{kind.name: sizes for kind, sizes in GGML_QUANT_SIZES.items()},
+    **dict.fromkeys(("BOOL", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), (1, 1)),
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), (1, 1)),
+    "U16": (1, 2),
+    "U32": (1, 4),
+    "U64": (1, 8),
+    "C64": (1, 8),
+    "F4": (2, 1),
+    "F6_E2M3": (4, 3),
+    "F6_E3M2": (4, 3),
+}
 
 
 @dataclass(frozen=True, slots=True)

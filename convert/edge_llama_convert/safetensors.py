@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import SourceError, UnsupportedError
 from .folder import open_regular
-from .refs import DTYPE_SIZES, TensorRef
+from .naming import listed
+from .refs import BLOCK_SIZES, DTYPE_SIZES, TensorRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ def read_header(
 
     Raises:
         SourceError: the file is missing, truncated, or its header is damaged.
-        UnsupportedError: a tensor has a dtype that cannot be converted.
+        UnsupportedError: a tensor has an unknown dtype.
     """
     try:
         with open_file(path) as file:
@@ -79,8 +80,8 @@ def _parse(path: Path, raw: bytes, start: int, size: int) -> dict[str, TensorRef
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"{twice!r} appears twice")
+        count = Counter(key for key, _ in pairs)
+        raise ValueError(f"twice: {listed(key for key in count if count[key] > 1)}")
     return result
 
 
@@ -95,9 +96,10 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorR
         well_formed = False
     if not well_formed:
         raise SourceError(f"{path}: the header entry of tensor {name} is malformed", hint=_AGAIN)
-    if dtype not in DTYPE_SIZES:
+    if dtype not in BLOCK_SIZES:
         raise UnsupportedError(
-            f"{path}: tensor {name} has dtype {dtype}; supported are {', '.join(DTYPE_SIZES)}",
+            f"{path}: tensor {name} has dtype {dtype[:40]!r}, which is unknown; supported are "
+            f"{', '.join(DTYPE_SIZES)}",
             hint="Convert from the original 16- or 32-bit checkpoint, not a quantised one.",
         )
     ref = TensorRef(name, dtype, tuple(shape), path, start + begin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -132,11 +133,14 @@ def check_no_holes(tensors: Iterable[TensorRef]) -> None:
 def _check_file(path: Path, descriptor: int, pieces: list[TensorRef]) -> None:
     size = os.fstat(descriptor).st_size
     holes = _holes(descriptor, size)
-    missing = [
-        piece.name
-        for piece in sorted(pieces, key=lambda piece: piece.offset)
-        if any(_is_missing(piece, begin, end, size) for begin, end in holes)
-    ]
+    begins, ends = [begin for begin, _ in holes], [end for _, end in holes]
+    missing = []
+    for piece in sorted(pieces, key=lambda piece: piece.offset):
+        # Compressing filesystems may report very many.
+        first = bisect_right(ends, piece.offset)
+        last = bisect_left(begins, piece.offset + piece.nbytes)
+        if any(_is_missing(piece, begin, end, size) for begin, end in holes[first:last]):
+            missing.append(piece.name)
     if missing:
         more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
         raise SourceError(

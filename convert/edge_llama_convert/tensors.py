@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import TensorError
+from .naming import listed
+from .quantised import check_plain
 from .rope import frequency_factors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     import numpy.typing as npt
 
@@ -146,16 +150,19 @@ def map_tensors(checkpoint: Checkpoint, params: LlamaParams) -> list[GGUFTensor]
     That is the order in which llama-quantize writes them.
 
     Raises:
+        UnsupportedError: the weights are quantised, or of a dtype that cannot be converted.
         TensorError: one error that names every missing, unexpected and mis-shaped tensor.
     """
     found = {name: ref for name, ref in checkpoint.tensors.items() if not _IGNORED.search(name)}
+    check_plain(checkpoint, found)
     with_output = not params.tied_embeddings or "lm_head.weight" in found
     expected = _expected(params, with_output=with_output)
     faults = _compare(expected, found)
     if faults:
         raise TensorError(
             f"{checkpoint.path}: {'; '.join(faults)}",
-            hint="config.json and the weights are not of the same model, or files are missing.",
+            hint=_wrapped(found)
+            or "config.json and the weights are not of the same model, or files are missing.",
         )
     sources: dict[str, list[TensorRef]] = {}
     for name, want in expected.items():
@@ -178,6 +185,18 @@ def _gguf_tensor(want: _Expected, refs: list[TensorRef], *, permuted: bool) -> G
     return GGUFTensor(want.name, shape, tuple(refs), heads)
 
 
+def _wrapped(found: Iterable[str]) -> str | None:
+    """Return what to do about names that begin otherwise than the plain model's, if they do."""
+    ending = "embed_tokens.weight"
+    prefixes = [name.removesuffix(ending) for name in found if name.endswith(ending)]
+    if not prefixes or prefixes[0] == "model.":
+        return None
+    return (
+        f"Names begin with {prefixes[0]!r}, not with 'model.': save the whole model itself, "
+        "unwrapped (PEFT, torch.compile, DDP) and with its output matrix."
+    )
+
+
 def _compare(expected: dict[str, _Expected], found: dict[str, TensorRef]) -> list[str]:
     faults = []
     for label, names in (
@@ -185,13 +204,15 @@ def _compare(expected: dict[str, _Expected], found: dict[str, TensorRef]) -> lis
         ("unexpected", found.keys() - expected.keys()),
     ):
         if names:
-            shown = sorted(names)[:12]
-            more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-            faults.append(f"{len(names)} tensors {label}: {', '.join(shown)}{more}")
+            faults.append(f"{len(names)} tensors {label}: {listed(names)}")
+    shapes: dict[tuple[tuple[int, ...], tuple[int, ...]], list[str]] = {}
+    for name in sorted(expected.keys() & found.keys()):
+        pair = found[name].shape, expected[name].shape
+        if pair[0] != pair[1]:
+            shapes.setdefault(pair, []).append(name)
     faults += [
-        f"{name} has shape {list(found[name].shape)}, "
-        f"config.json calls for {list(expected[name].shape)}"
-        for name in sorted(expected.keys() & found.keys())
-        if found[name].shape != expected[name].shape
+        f"{listed(names)} {'have' if len(names) > 1 else 'has'} shape {list(is_)}, "
+        f"config.json calls for {list(wanted)}"
+        for (is_, wanted), names in shapes.items()
     ]
     return faults

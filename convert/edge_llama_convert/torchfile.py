@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import SourceError, UnsupportedError
 from .folder import open_regular
-from .refs import DTYPE_SIZES, TensorRef
+from .refs import BLOCK_SIZES, TensorRef
 from .unpickle import MAX_PICKLE_BYTES, StoredTensor, unpickle
 from .zipindex import AGAIN, ZipIndex
 
@@ -30,7 +30,7 @@ def read_torch_file(
     Raises:
         SourceError: the file is missing, truncated or damaged.
         UnsupportedError: the format before PyTorch 1.6, a pickle that refers to anything but
-            tensors, or a tensor of a dtype or memory layout that cannot be converted.
+            tensors, or a tensor of a memory layout that cannot be converted.
     """
     try:
         with open_file(path) as file:
@@ -101,19 +101,13 @@ def _locate(
     path: Path, archive: ZipIndex, prefix: str, name: str, tensor: StoredTensor
 ) -> TensorRef:
     storage = tensor.storage
-    if storage.dtype not in DTYPE_SIZES:
-        raise UnsupportedError(
-            f"{path}: tensor {name} has dtype {storage.dtype}; supported are "
-            f"{', '.join(DTYPE_SIZES)}",
-            hint="Convert from the original 16- or 32-bit checkpoint, not a quantised one.",
-        )
     if not _is_contiguous(tensor):
         raise UnsupportedError(
             f"{path}: tensor {name} is a view with strides {list(tensor.stride)} "
             f"for the shape {list(tensor.shape)}",
             hint="Save it again with tensor.contiguous(), or use the *.safetensors files.",
         )
-    size = DTYPE_SIZES[storage.dtype]
+    _, size = BLOCK_SIZES[storage.dtype]
     member = archive.member(f"{prefix}data/{storage.key}")
     end = tensor.offset + math.prod(tensor.shape)
     if member.nbytes != storage.count * size or end > storage.count:

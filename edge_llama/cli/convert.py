@@ -9,6 +9,7 @@ import typer
 
 from ..errors import InvalidOptionError
 from . import console
+from .interrupt import interruptible
 from .progress import byte_progress, fetching
 
 if TYPE_CHECKING:
@@ -125,6 +126,9 @@ def convert(
     if verify != Level.OFF:
         work = with_report(work)
     target = output if output is not None else work.default_output
+    if not as_json:
+        for note in work.notes:
+            console.note(f"note: {note}")
     if dry_run:
         _show_plan(work, target, as_json=as_json)
         return
@@ -170,7 +174,7 @@ def _with_progress(work: Plan, target: Path, **settings: Any) -> Result:
     from edge_llama_convert import Progress as Step
     from edge_llama_convert import convert as run
 
-    with byte_progress() as show:
+    with byte_progress() as show, interruptible():
 
         def advance(step: Step) -> None:
             show(f"{work.name} -> {work.recipe.value}", step.done, step.total)
@@ -178,12 +182,17 @@ def _with_progress(work: Plan, target: Path, **settings: Any) -> Result:
         return run(work, target, progress=advance, fetching=fetching(show), **settings)
 
 
-#: Context for which a plan says how much memory the model will take, in tokens.
+#: Context for which a plan says how much memory the model will take, in tokens, if it has that.
 _PLANNED_CONTEXT = 4096
+
+
+def _planned_context(work: Plan) -> int:
+    return min(_PLANNED_CONTEXT, work.params.context_length)
 
 
 def describe(work: Plan, path: Path) -> dict[str, Any]:
     """Return a plan as plain values, for machines."""
+    context = _planned_context(work)
     return {
         "path": str(path),
         "source": work.hub.label if work.hub else str(work.source),
@@ -193,12 +202,13 @@ def describe(work: Plan, path: Path) -> dict[str, Any]:
         "parameters": work.n_parameters,
         "bytes": work.nbytes,
         "bits_per_weight": round(work.bits_per_weight, 3),
-        "kv_cache_bytes_f16": work.kv_cache_bytes(_PLANNED_CONTEXT),
-        "kv_cache_context": _PLANNED_CONTEXT,
+        "kv_cache_bytes_f16": work.kv_cache_bytes(context),
+        "kv_cache_context": context,
         "tensors": {
             total.kind.name: {"count": total.tensors, "bytes": total.nbytes}
             for total in work.totals
         },
+        "notes": list(work.notes),
     }
 
 
@@ -207,10 +217,11 @@ def _show_plan(work: Plan, path: Path, *, as_json: bool) -> None:
         console.write_json(describe(work, path))
         return
     console.stdout.print(_table(work))
-    cache = work.kv_cache_bytes(_PLANNED_CONTEXT)
+    context = _planned_context(work)
+    cache = work.kv_cache_bytes(context)
     console.write(
         f"{path}: {_size(work)}; running it takes about {(work.nbytes + cache) / 1e6:,.0f} MB with "
-        f"a context of {_PLANNED_CONTEXT} tokens, {cache / 1e6:,.0f} MB of it for the KV cache\n"
+        f"a context of {context} tokens, {cache / 1e6:,.0f} MB of it for the KV cache\n"
     )
     if work.hub is not None:
         missing = work.hub.missing(work.weights)

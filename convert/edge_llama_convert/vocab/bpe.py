@@ -118,6 +118,8 @@ def _tokens(
             "different checkpoints.",
         )
     for text, number in vocab.items():
+        if tokens[number] is not None:
+            raise ValueError(f"{tokens[number]!r} and {text!r} both have the id {number}")
         tokens[number] = text
     for number, (text, kind) in behaviour.added.items():
         tokens[number], types[number] = text, int(kind)

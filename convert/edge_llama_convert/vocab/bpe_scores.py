@@ -9,8 +9,25 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+from ..errors import TokenizerError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+#: What a character without a token of its own becomes.
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
+
+
+def check_byte_tokens(tokens: Collection[str], path: Path) -> None:
+    """Refuse a vocabulary with which llama.cpp would end the process at an unknown character."""
+    missing = sorted(set(BYTE_TOKENS).difference(tokens))
+    if missing:
+        raise TokenizerError(
+            f"{path}: {len(missing)} of 256 byte tokens missing, e.g. {missing[0]}",
+            hint="llama.cpp needs one for every byte (byte_fallback); this is no tokenizer of the "
+            "LLaMA family, or the file is damaged.",
+        )
 
 
 def scores_of(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> list[float]:
@@ -57,5 +74,5 @@ def encode(text: str, ids: Mapping[str, int], scores: Sequence[float]) -> list[i
         if symbol in ids:
             result.append(ids[symbol])
         else:
-            result += [ids[f"<0x{byte:02X}>"] for byte in symbol.encode()]
+            result += [ids[BYTE_TOKENS[byte]] for byte in symbol.encode()]
     return result

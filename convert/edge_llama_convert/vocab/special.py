@@ -79,7 +79,9 @@ def read_special(
             _read_roles(special, roles, tokenizer.get("added_tokens") or [], config, vocab_size)
         root = checkpoint.optional_json("config.json")
         for role in roles:
-            _set_id(special, role, root.get(f"{role}_token_id"), vocab_size)
+            number = root.get(f"{role}_token_id")
+            if number != -1:  # as early configurations say that there is none
+                _set_id(special, role, number, vocab_size)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         raise TokenizerError(
             f"{checkpoint.path}: tokenizer.json or tokenizer_config.json is damaged ({error})",

@@ -31,6 +31,7 @@ class Vocabulary:
         add_bos: overrides what the tokenizer's files say, when not None.
         add_space_prefix: whether a text gets a space in front; None leaves it to llama.cpp.
         extra_ids: further special tokens by their role, e.g. ``{"eot": 32010}``.
+        notes: where llama.cpp will treat text otherwise than the original, for the user.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Vocabulary:
     add_bos: bool | None = None
     add_space_prefix: bool | None = None
     extra_ids: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def add_to(self, writer: gguf.GGUFWriter) -> None:
         """Write all keys in convert_hf_to_gguf.py's order."""
