@@ -70,3 +70,12 @@ class BackendError(EdgeLlamaError):
 
 class StateError(EdgeLlamaError):
     """An object was used after it was closed, or while it was busy."""
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Return ``text`` as part of a message: no line ends or control characters, not too long.
+
+    What comes from a file may be anything, also an attack on the terminal that shows it.
+    """
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."

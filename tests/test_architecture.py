@@ -17,7 +17,14 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors"],
-    ["config", "gguf_header", "catalog", "states"],
+    ["config", "ggml_types", "gguf_fault", "states"],
+    ["gguf_buffer"],
+    ["gguf_strings"],
+    ["gguf_cursor"],
+    ["gguf_header"],
+    ["gguf_keys", "gguf_split"],
+    ["hyperparameters", "catalog"],
+    ["preflight"],
     ["gguf_file"],
     ["memory"],
     ["native"],
