@@ -6,6 +6,7 @@
     ├── InvalidOptionError       an option's name or value (also a ValueError)
     ├── ModelNotFoundError       no model at that path or of that name
     ├── ModelFileError           the file is no GGUF, truncated, damaged, or refused by llama.cpp
+    ├── LoadCancelledError       the progress callback ended the load
     ├── NativeLibraryError       llama.cpp is missing or of a version that does not fit
     ├── OutOfMemoryError         model or context do not fit into memory
     ├── ContextOverflowError     a request is larger than the context
@@ -38,6 +39,13 @@ class ModelNotFoundError(EdgeLlamaError):
 
 class ModelFileError(EdgeLlamaError):
     """The model file is not a GGUF, is damaged, or llama.cpp refuses it."""
+
+
+class LoadCancelledError(EdgeLlamaError):
+    """The callback that is told of the progress ended the load; nothing stays in memory.
+
+    ``__cause__`` is the callback's own exception, if it raised one.
+    """
 
 
 class NativeLibraryError(EdgeLlamaError):
