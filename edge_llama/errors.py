@@ -6,6 +6,7 @@
     ├── InvalidOptionError       an option's name or value (also a ValueError)
     ├── ModelNotFoundError       no model at that path or of that name
     ├── ModelFileError           the file is no GGUF, truncated, damaged, or refused by llama.cpp
+    ├── LoadCancelledError       the progress callback ended the load
     ├── NativeLibraryError       llama.cpp is missing or of a version that does not fit
     ├── OutOfMemoryError         model or context do not fit into memory
     ├── ContextOverflowError     a request is larger than the context
@@ -40,6 +41,13 @@ class ModelFileError(EdgeLlamaError):
     """The model file is not a GGUF, is damaged, or llama.cpp refuses it."""
 
 
+class LoadCancelledError(EdgeLlamaError):
+    """The callback that is told of the progress ended the load; nothing stays in memory.
+
+    ``__cause__`` is the callback's own exception, if it raised one.
+    """
+
+
 class NativeLibraryError(EdgeLlamaError):
     """llama.cpp cannot be loaded, or is of a version that does not fit."""
 
@@ -70,3 +78,12 @@ class BackendError(EdgeLlamaError):
 
 class StateError(EdgeLlamaError):
     """An object was used after it was closed, or while it was busy."""
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Return ``text`` as part of a message: no line ends or control characters, not too long.
+
+    What comes from a file may be anything, also an attack on the terminal that shows it.
+    """
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."

@@ -1,57 +1,80 @@
 """The bytes of a GGUF header -> checked values.
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Every count is held against the
-bytes that are left before it is believed, so a hostile file costs no time or memory.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-from .errors import ModelFileError
+from .ggml_types import TENSOR_TYPES
+from .gguf_cursor import KINDS, Cursor
+from .gguf_strings import StringArray
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
-FETCH = "The file is damaged or incomplete; download or convert it again."
+    import numpy.typing as npt
 
-#: struct format by GGUF value type number, for the scalar types.
-_SCALARS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
-_STRING, _ARRAY = 8, 9
+#: Arrays longer than this keep only their length in the metadata; llama.cpp has at most as many
+#: layers, so nothing that is given per layer is longer. And how many items are kept in all.
+LONG_ARRAY = 512
+_MAX_LISTED = 2**17
 
-#: Arrays longer than this keep only their length: a vocabulary is not needed to plan or inspect.
-_LONG_ARRAY = 256
+_MAX_KEYS = _MAX_TENSORS = 2**16
 _MAX_DIMS = 4
-_MAX_TENSOR_NAME = 63  # ggml's GGML_MAX_NAME less the final zero; longer ones abort in llama.cpp
+_MAX_TENSOR_NAME = 63  # ggml's GGML_MAX_NAME less the final zero
+_VOCABULARY = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")
 
 
 @dataclass(frozen=True, slots=True)
 class LongArray:
-    """Stands for a metadata array that was skipped; only its length is known."""
+    """Stands for a long metadata array of which only the length is kept."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor of a GGUF: row-major shape, type name, and its place in the file (bytes)."""
+    """One tensor of a GGUF: row-major shape, type name, and its place in the file (bytes).
+
+    ``part`` is the index of the file for models that are split into several.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    offset: int
+    nbytes: int
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A whole header.
+
+    Attributes:
+        version: 2 or 3.
+        metadata: values by key; long arrays are a :class:`LongArray`.
+        kinds: the value types by key, like "u32" or "arr[str]".
+        arrays: the items of all arrays by key; they view the header's bytes.
+        tensors: in the order of the file.
+        nbytes: size of the file.
+    """
+
+    version: int
+    metadata: dict[str, Any]
+    kinds: dict[str, str]
+    arrays: dict[str, StringArray | npt.NDArray[Any]]
+    tensors: tuple[TensorInfo, ...]
+    nbytes: int
+
+
+class _Place(NamedTuple):
+    """What the header says of a tensor; its offset is within the data."""
 
     name: str
     shape: tuple[int, ...]
@@ -60,156 +83,129 @@ class TensorInfo:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A whole header: version, metadata, tensors, and the size of the file in bytes."""
-
-    version: int
-    metadata: dict[str, Any]
-    tensors: tuple[TensorInfo, ...]
-    nbytes: int
-
-
 class HeaderParser:
     """Reads one file's header; every fault is a ModelFileError."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._file, self._path = file, path
-        self._size = path.stat().st_size
-        self._at = 0
+    def __init__(self, file: FileIO, path: Path) -> None:
+        self._cursor = Cursor(file, path)
+        self._fail = self._cursor.fail
+        self._metadata: dict[str, Any] = {}
+        self._kinds: dict[str, str] = {}
+        self._arrays: dict[str, StringArray | npt.NDArray[Any]] = {}
+        self._listed = 0
 
     def parse(self) -> Header:
-        """Return what the header says, once all of it has been checked."""
-        magic = self._file.read(4)
-        self._at = len(magic)
+        """Return what the header says, once its form has been checked."""
+        cursor = self._cursor
+        magic = cursor.take(min(4, cursor.file_size))
         if magic != b"GGUF":
-            raise ModelFileError(
-                f"{self._path}: not a GGUF file (it begins with {magic!r})",
+            self._fail(
+                f"not a GGUF file (it begins with {magic!r})",
                 hint="Convert a checkpoint with: edge-llama convert FOLDER",
             )
-        version = self._scalar("I")
+        version = cursor.scalar("u32")
         if version not in (2, 3):
-            raise ModelFileError(
-                f"{self._path}: GGUF version {version} is not supported",
+            self._fail(
+                "it is a big-endian GGUF, which this machine cannot run"
+                if version and not version & 0xFFFF
+                else f"GGUF version {version} is not supported",
                 hint="Convert the original checkpoint again with: edge-llama convert FOLDER",
             )
-        n_tensors, n_keys = self._scalar("Q"), self._scalar("Q")
-        self._believe(n_tensors, 24, "tensors")
-        self._believe(n_keys, 13, "keys")
-        metadata: dict[str, Any] = {}
+        n_tensors, n_keys = cursor.scalar("u64"), cursor.scalar("u64")
+        cursor.believe(n_tensors, 24, "tensors", _MAX_TENSORS)
+        cursor.believe(n_keys, 13, "keys", _MAX_KEYS)
         for _ in range(n_keys):
-            key = self._string("a key's name")
-            if key in metadata:
-                self._fail(f"key {key} appears twice")
-            metadata[key] = self._value(key, self._scalar("I"))
-        tensors = self._tensors(n_tensors, metadata.get("general.alignment", 32))
-        return Header(version, metadata, tensors, self._size)
+            self._key()
+        tensors = self._tensors(n_tensors)
+        size = cursor.file_size
+        return Header(version, self._metadata, self._kinds, self._arrays, tensors, size)
 
-    def _fail(self, problem: str) -> None:
-        raise ModelFileError(f"{self._path}: {problem}", hint=FETCH)
+    def _key(self) -> None:
+        key = self._cursor.text("a key's name")
+        if not key or "\0" in key:  # C would read another name
+            self._fail(f"key {key!r} has no proper name")
+        if key in self._metadata:
+            self._fail(f"key {key} appears twice")
+        number = self._cursor.scalar("u32")
+        kind = KINDS.get(number)
+        if kind is None:
+            self._fail(f"key {key} has unknown value type {number}")
+        if kind == "arr":
+            self._array(key)
+            return
+        self._kinds[key] = kind
+        # llama.cpp takes strings as C does: up to the first zero.
+        self._metadata[key] = (
+            self._cursor.text(key).partition("\0")[0]
+            if kind == "str"
+            else self._cursor.scalar(kind)
+        )
 
-    def _believe(self, count: int, least_bytes: int, what: str) -> None:
-        if count * least_bytes > self._size - self._at:
-            self._fail(
-                f"claims {count:,} {what}, but only {self._size - self._at:,} bytes are left"
-            )
+    def _array(self, key: str) -> None:
+        number = self._cursor.scalar("u32")
+        kind = KINDS.get(number)
+        if kind is None or kind == "arr":  # nested arrays exist on paper only
+            self._fail(f"key {key} is an array of unknown value type {number}")
+        items: StringArray | npt.NDArray[Any] = (
+            self._cursor.strings(key, vocabulary=key in _VOCABULARY)
+            if kind == "str"
+            else self._cursor.numbers(key, kind)
+        )
+        self._kinds[key], self._arrays[key] = f"arr[{kind}]", items
+        if len(items) > min(LONG_ARRAY, _MAX_LISTED - self._listed):
+            self._metadata[key] = LongArray(len(items))
+            return
+        self._listed += len(items)
+        self._metadata[key] = (
+            [items[index].decode("utf-8", errors="replace") for index in range(len(items))]
+            if isinstance(items, StringArray)
+            else items.tolist()
+        )
 
-    def _bytes(self, count: int) -> bytes:
-        data = self._file.read(count)
-        if len(data) != count:
-            self._fail(f"truncated at byte {self._size:,}, within the header")
-        self._at += count
-        return data
-
-    def _scalar(self, code: str) -> Any:
-        return struct.unpack(f"<{code}", self._bytes(struct.calcsize(f"<{code}")))[0]
-
-    def _string(self, what: str) -> str:
-        length = self._scalar("Q")
-        self._believe(length, 1, f"bytes for {what}")
-        return self._bytes(length).decode("utf-8", errors="replace")
-
-    def _value(self, key: str, kind: int) -> Any:
-        if kind == _STRING:
-            return self._string(key)
-        if kind == _ARRAY:
-            return self._array(key)
-        if kind not in _SCALARS:
-            self._fail(f"key {key} has unknown value type {kind}")
-        return self._scalar(_SCALARS[kind])
-
-    def _array(self, key: str) -> Any:
-        kind, count = self._scalar("I"), self._scalar("Q")
-        if kind == _STRING:
-            self._believe(count, 8, f"strings in {key}")
-            if count <= _LONG_ARRAY:
-                return [self._string(key) for _ in range(count)]
-            for _ in range(count):
-                length = self._scalar("Q")
-                self._believe(length, 1, f"bytes in {key}")
-                self._file.seek(length, 1)
-                self._at += length
-            return LongArray(count)
-        if kind not in _SCALARS:  # nested arrays exist on paper only
-            self._fail(f"key {key} is an array of unknown value type {kind}")
-        code = _SCALARS[kind]
-        width = struct.calcsize(f"<{code}")
-        self._believe(count, width, f"numbers in {key}")
-        if count <= _LONG_ARRAY:
-            return list(struct.unpack(f"<{count}{code}", self._bytes(count * width)))
-        self._file.seek(count * width, 1)
-        self._at += count * width
-        return LongArray(count)
-
-    def _tensors(self, count: int, alignment: object) -> tuple[TensorInfo, ...]:
+    def _tensors(self, count: int) -> tuple[TensorInfo, ...]:
+        alignment = self._metadata.get("general.alignment", 32)
         if (
-            not isinstance(alignment, int)
-            or not 8 <= alignment <= 2**20
+            self._kinds.get("general.alignment", "u32") != "u32"
+            or not alignment
             or alignment & (alignment - 1)
         ):
-            self._fail(f"general.alignment = {alignment!r} is no power of two from 8")
-        assert isinstance(alignment, int)  # noqa: S101 - narrowed above, _fail raises
+            self._fail(f"general.alignment = {alignment!r} is no power of two of type u32")
         found = [self._tensor() for _ in range(count)]
-        start = -(-self._at // alignment) * alignment
-        placed = sorted(
-            (
-                TensorInfo(name, shape, kind, start + offset, size)
-                for name, shape, kind, offset, size in found
-            ),
-            key=lambda tensor: tensor.offset,
-        )
-        end = start
-        for tensor in placed:
-            if tensor.offset < end or (tensor.offset - start) % alignment:
-                self._fail(f"tensor {tensor.name} overlaps the one before it or is not aligned")
-            end = tensor.offset + tensor.nbytes
-            if end > self._size:
+        start = -(-self._cursor.at // alignment) * alignment
+        file_size, end = self._cursor.file_size, 0
+        tensors: dict[str, TensorInfo] = {}
+        for name, shape, kind, offset, size in found:
+            if offset != end:  # ggml wants one right after the other
+                self._fail(f"tensor {name} has offset {offset:,}; {end:,} was expected")
+            last = start + offset + size
+            if last > file_size:
                 self._fail(
-                    f"truncated: tensor {tensor.name} ends at byte {end:,}, "
-                    f"the file has {self._size:,}"
+                    f"truncated: tensor {name} ends at byte {last:,}, the file has {file_size:,}"
                 )
-        if len({tensor.name for tensor in placed}) != count:
-            self._fail("two tensors have the same name")
-        return tuple(placed)
+            if name in tensors:
+                self._fail(f"two tensors have the name {name}")
+            tensors[name] = TensorInfo(name, shape, kind, start + offset, size)
+            end = -(-(offset + size) // alignment) * alignment
+        return tuple(tensors.values())
 
-    def _tensor(self) -> tuple[str, tuple[int, ...], str, int, int]:
-        name = self._string("a tensor's name")
-        if len(name.encode()) > _MAX_TENSOR_NAME:
-            self._fail(f"a tensor's name has {len(name.encode())} bytes")
-        n_dims = self._scalar("I")
-        if not 1 <= n_dims <= _MAX_DIMS:
+    def _tensor(self) -> _Place:
+        cursor = self._cursor
+        name = cursor.text("a tensor's name")
+        if len(name.encode()) > _MAX_TENSOR_NAME or "\0" in name:
+            self._fail(f"tensor {name[:80]!r}: the name is longer than {_MAX_TENSOR_NAME} bytes")
+        n_dims = cursor.scalar("u32")
+        if n_dims > _MAX_DIMS:
             self._fail(f"tensor {name} has {n_dims} dimensions")
-        shape = tuple(self._scalar("Q") for _ in range(n_dims))[::-1]
-        number, offset = self._scalar("I"), self._scalar("Q")
-        try:
-            kind = GGMLQuantizationType(number)
-            elements, size = GGML_QUANT_SIZES[kind]
-        except (ValueError, KeyError):
-            raise ModelFileError(
-                f"{self._path}: tensor {name} has type number {number}, which is unknown",
+        # A scalar has no dimensions; like ggml, it is taken for a row of one element.
+        shape = tuple(cursor.scalar("u64") for _ in range(n_dims))[::-1] or (1,)
+        number, offset = cursor.scalar("u32"), cursor.scalar("u64")
+        kind = TENSOR_TYPES.get(number)
+        if kind is None:
+            self._fail(
+                f"tensor {name} has type number {number}, which is unknown",
                 hint="The file may need a newer llama.cpp, or it is damaged.",
-            ) from None
+            )
         total = math.prod(shape)
-        if not 0 < total < 2**48 or shape[-1] % elements:
+        if not 0 < total < 2**48 or shape[-1] % kind.block:
             self._fail(f"tensor {name} of type {kind.name} has the impossible shape {list(shape)}")
-        return name, shape, kind.name, offset, total // elements * size
+        return _Place(name, shape, kind.name, offset, total // kind.block * kind.nbytes)

@@ -21,12 +21,7 @@ def kv_cache_bytes(info: GGUFInfo, n_ctx: int, kv_type: KVType) -> int:
 
     layers * n_ctx * (key width + value width) * bytes per element, as llama.cpp's kv-cache does.
     """
-    heads = int(info.hyper_parameter("attention.head_count"))
-    kv_heads = int(info.hyper_parameter("attention.head_count_kv", heads))
-    head = int(info.hyper_parameter("embedding_length")) // max(heads, 1)
-    key = int(info.hyper_parameter("attention.key_length", head))
-    value = int(info.hyper_parameter("attention.value_length", head))
-    return int(info.n_layers * n_ctx * kv_heads * (key + value) * _KV_BYTES[kv_type])
+    return int(n_ctx * sum(info.hparams.kv_widths) * _KV_BYTES[kv_type])
 
 
 def physical_memory() -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .chat import Chat, Message, as_dicts
@@ -12,8 +11,9 @@ from .config import DEFAULT_CONTEXT, ModelConfig
 from .engine import Engine
 from .errors import InvalidOptionError, TemplateError
 from .gguf_file import GGUFInfo, inspect
+from .loading import load
 from .memory import check_context_fits
-from .native import NativeContext, NativeModel
+from .native import NativeContext
 from .prompt import chat_tokens
 from .rules import with_options
 from .sampling import Sampling
@@ -22,9 +22,11 @@ from .template import ChatTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from .generate import Reply
+    from .native import NativeModel
 
 
 class Model:
@@ -56,16 +58,18 @@ class Model:
         path: str | Path,
         config: ModelConfig | None = None,
         *,
-        progress: Callable[[float], bool] | None = None,
+        on_progress: Callable[[float], object] | None = None,
         **options: Any,
     ) -> Model:
         """Open the GGUF at ``path``.
 
         ``options`` are fields of :class:`ModelConfig` and change ``config``, e.g. ``n_ctx=8192``.
-        ``progress`` gets the fraction that is loaded and returns False to give up.
+        Of a model in several files ``path`` is the first. ``on_progress`` is called in this thread
+        with the fraction that is loaded, 0 to 1; it ends the load by returning False or raising.
 
         Raises:
             ModelFileError: not a GGUF, damaged, or refused by llama.cpp.
+            LoadCancelledError: ``on_progress`` ended the load.
             InvalidOptionError: an unknown option, or a value that is not possible.
             OutOfMemoryError: the context cannot be allocated.
             NativeLibraryError: llama.cpp is missing or does not fit.
@@ -73,7 +77,7 @@ class Model:
         config = with_options(config or ModelConfig(), options)
         info = inspect(path)
         check_context_fits(info, _context_size(info, config), config.kv_type)
-        return cls(info, config, NativeModel(Path(path), config, progress))
+        return cls(info, config, load(info, config, on_progress))
 
     def __enter__(self) -> Model:
         return self

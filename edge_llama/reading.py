@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .config import ModelConfig
+from .gguf_file import inspect
 from .native import NativeContext, NativeModel
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Reading:
     """
 
     def __init__(self, path: Path) -> None:
+        inspect(path)  # the pre-flight, before native code sees the file
         self._path = path
         self._config = ModelConfig()
         self._vocabulary = NativeModel(path, self._config, vocab_only=True)

@@ -13,7 +13,7 @@ def inspect(
     model: options.ModelName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what a model file is; reads the header only."""
+    """Show what a model file is, or one in several files; reads the header only."""
     from ..catalog import find_model
     from ..gguf_file import inspect as read
     from ..gguf_header import LongArray
@@ -25,6 +25,7 @@ def inspect(
         "architecture": info.architecture,
         "parameters": info.n_parameters,
         "bytes": info.nbytes,
+        "parts": len(info.parts),
         "bits_per_weight": round(sum(info.bytes_by_type.values()) * 8 / info.n_parameters, 2),
         "layers": info.n_layers,
         "context_length": info.context_length,

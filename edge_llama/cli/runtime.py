@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from . import console
+from .loadbar import LoadBar
 
 if TYPE_CHECKING:
     from ..config import ModelConfig
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 
 
 def open_model(name: str | None, config: ModelConfig) -> Model:
-    """Find and open the model called ``name``."""
+    """Find and open the model called ``name``, with a bar if that takes long."""
     from ..catalog import find_model
     from ..model import Model
 
-    return Model.open(find_model(name), config)
+    path = find_model(name)
+    with LoadBar(path.name) as bar:
+        return Model.open(path, config, on_progress=bar)
 
 
 def read_stdin() -> str:

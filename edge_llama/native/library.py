@@ -9,7 +9,7 @@ import sys
 from collections import deque
 from typing import Any
 
-from ..errors import NativeLibraryError
+from ..errors import NativeLibraryError, one_line
 from .bindings import load_bindings
 
 logger = logging.getLogger("edge_llama.native")
@@ -124,9 +124,11 @@ def forget_log() -> None:
 def last_log(default: str) -> str:
     """Return llama.cpp's last error line without its function name, else ``default``."""
     for line in reversed(_recent):
+        if line.endswith("failed to load model"):
+            continue  # the reason is the line before
         if "error" in line.lower() or "fail" in line.lower() or "unsupported" in line.lower():
-            return line.split(": ", 1)[-1] if line.split(":")[0].isidentifier() else line
-    return _recent[-1] if _recent else default
+            return one_line(line.split(": ", 1)[-1] if line.split(":")[0].isidentifier() else line)
+    return one_line(_recent[-1]) if _recent else default
 
 
 @functools.cache

@@ -16,8 +16,27 @@ if TYPE_CHECKING:
     from ..config import ModelConfig
 
 
+class _Progress:
+    """What C calls while it loads; an exception waits here until C has returned."""
+
+    def __init__(self, tell: Callable[[float], object] | None) -> None:
+        self._tell = tell
+        self.error: BaseException | None = None
+
+    def __call__(self, done: float, _: object) -> bool:
+        try:
+            if self._tell is not None:
+                self._tell(done)
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller of C
+            self.error = error
+        return self.error is None
+
+
 class NativeModel:
     """``llama_model`` and its vocabulary; with ``vocab_only`` there are no weights to compute with.
+
+    Only for files that the pre-flight has passed: others may end the process. ``on_progress`` gets
+    the fraction that is loaded; what it raises ends the load and is raised here.
 
     Raises:
         ModelFileError: llama.cpp refuses the file. NativeLibraryError: llama.cpp is not usable.
@@ -27,7 +46,7 @@ class NativeModel:
         self,
         path: Path,
         config: ModelConfig,
-        progress: Callable[[float], bool] | None = None,
+        on_progress: Callable[[float], object] | None = None,
         *,
         vocab_only: bool = False,
     ) -> None:
@@ -40,12 +59,17 @@ class NativeModel:
         # compiler drops the stores of the tile configuration before ldtilecfg reads them.
         params.use_extra_bufts = False
         params.vocab_only = vocab_only
-        if progress is not None:
-            # Held by this frame until the load is over; llama.cpp does not call it later.
-            callback = lib.llama_progress_callback(lambda done, _: progress(done))
-            params.progress_callback = callback
+        progress = _Progress(on_progress)
+        # Held by this frame until the load is over; llama.cpp does not call it later. It is set
+        # even if nobody listens: Ctrl-C takes effect when Python runs.
+        callback = lib.llama_progress_callback(progress)
+        params.progress_callback = callback
         forget_log()
         self._handle = lib.llama_model_load_from_file(str(path).encode(), params)
+        if progress.error is not None:
+            if self._handle:  # it came with the very last call, or too late
+                lib.llama_model_free(self._handle)
+            raise progress.error
         if not self._handle:
             raise ModelFileError(
                 f"{path}: llama.cpp cannot load it: {last_log('no reason given')}",
