@@ -136,6 +136,7 @@ def test_a_dry_run_writes_nothing(run_cli: RunCLI, tiny_checkpoint: Path, tmp_pa
     assert list(tmp_path.iterdir()) == []
     made = json.loads(run_cli("convert", str(tiny_checkpoint), "--json", "--type", "q8_0").stdout)
     assert made.pop("seconds") > 0
+    assert made.pop("verification")["passed"]
     assert made == planned
     assert (tmp_path / planned["path"]).stat().st_size == planned["bytes"]
 

@@ -114,6 +114,17 @@ def test_a_runtime_that_computes_something_else_is_found(made: Path) -> None:
         assert outcome(examine(made, Level.FULL, reading))["forward pass"] is False
 
 
+def test_what_llama_cpp_would_die_of_is_not_run(made: Path, tmp_path: Path) -> None:
+    def change(reader: gguf.GGUFReader) -> None:
+        reader.fields["llama.rope.dimension_count"].parts[-1][:] = 16
+
+    path = spoiled(made, tmp_path / "x.gguf", change)
+    with Reading(path) as reading:
+        check = examine(path, Level.FULL, reading).checks[-1]
+    assert not check.passed
+    assert "llama.rope.dimension_count = 16, but a head has 32 elements" in check.detail
+
+
 def test_a_cut_file_and_one_that_is_none(run_cli: RunCLI, made: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.gguf").write_bytes(made.read_bytes()[:-100_000])
     (tmp_path / "text.gguf").write_text("hello")

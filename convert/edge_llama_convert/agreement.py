@@ -73,7 +73,7 @@ def rotation_for(weights: Weights, params: LlamaParams) -> Rotation:
 def _divergence(expected: Array, actual: Array) -> float:
     """Return the Kullback-Leibler divergence of two distributions given as logits, in nats."""
     p, q = _log_softmax(expected), _log_softmax(actual)
-    return max(0.0, float(np.sum(np.exp(p) * (p - q))))
+    return float(np.maximum(0.0, np.sum(np.exp(p) * (p - q))))  # NaN stays NaN
 
 
 def _log_softmax(logits: Array) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 from .agreement import NAME as FORWARD
 from .agreement import compare_logits
 from .checks import Check, Level, Report
-from .errors import ConvertError
+from .errors import ConvertError, UnsupportedError
 from .fileio import SharedFile
 from .ggml import load_ggml
 from .ggufparams import read_gguf_params
@@ -129,7 +129,9 @@ def _check_round_trip(header: GGUFHeader, runtime: Runtime) -> Check:
 def _check_forward(path: Path, header: GGUFHeader, runtime: Runtime) -> Check:
     try:
         params = read_gguf_params(path, header)
-    except ConvertError as error:
+    except UnsupportedError as error:
         return Check(FORWARD, passed=True, detail=f"not compared: {error}", noteworthy=True)
+    except ConvertError as error:  # llama.cpp might end the process
+        return Check(FORWARD, passed=False, detail=str(error))
     with open_weights(tensors_of(header)) as weights:
         return compare_logits(weights, params, runtime, _LEAST_COSINE)
