@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -240,6 +241,32 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(
     assert "no space for" in run.stdout
     assert "--type" in run.stdout
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_really_full_disk(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """A filesystem of 3 MB that only the command sees."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no mounts of one's own (unshare -rm)")
+    out = tmp_path / "small"
+    out.mkdir()
+    python, source = shlex.quote(sys.executable), shlex.quote(str(tiny_checkpoint))
+    script = f"""
+        mount -t tmpfs -o size=3m tmpfs {out} && cd {out} && echo precious > x.gguf
+        {python} -m edge_llama convert {source} -o x.gguf --force; echo "exit $?"
+        {python} -m edge_llama convert {source} -o y.gguf; echo "exit $?"
+        ls -A; cat x.gguf
+    """
+    run = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert run.stdout.split() == ["exit", "1", "exit", "1", "x.gguf", "precious"]
+    lines = run.stderr.splitlines()
+    assert len(lines) == 2
+    assert all("no space for 5 MB (3 MB free" in line for line in lines)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")

@@ -9,6 +9,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import builders
+import gguf
 import pytest
 import spm
 
@@ -199,6 +200,54 @@ def test_two_copies_of_the_weights(tmp_path: Path) -> None:
         plan(two)
 
 
+# --- The model card ------------------------------------------------------------------------------
+
+
+def general(source: Path) -> dict[str, Any]:
+    convert(plan(source, recipe="f16"), source.parent / "out.gguf")
+    fields = gguf.GGUFReader(source.parent / "out.gguf").fields
+    prefix = "general."
+    return {
+        key.removeprefix(prefix): field.contents()
+        for key, field in fields.items()
+        if key.startswith(prefix)
+    }
+
+
+def test_values_of_a_model_card_become_text(tmp_path: Path) -> None:
+    source = spm.build_checkpoint(tmp_path / "x")
+    edit(source, _name_or_path=7)
+    card = """---
+model_version: 1.0
+model_name: [My, Model]
+license: {a: b}
+language: [en, no]
+tags: [chat, 2024, 2024-01-31, [nested], null]
+base_model: [{name: Base, version: 2}, meta-llama/Llama-2-7b]
+---
+"""
+    (source / "README.md").write_text(card)
+    found = general(source)
+    assert found["version"] == "1.0"
+    assert found["name"] == "My, Model"
+    assert found["languages"] == ["en", "no"]
+    assert found["tags"] == ["chat", "2024", "2024-01-31"]
+    assert found["base_model.0.version"] == "2"
+    assert found["base_model.1.organization"] == "Meta Llama"
+    assert "license" not in found
+
+
+@pytest.mark.parametrize(
+    "header", [b"license: [a, b\nx: : :", b"license: \xe9", b"a: !!python/object/apply:os.abort []"]
+)
+def test_a_damaged_model_card(tmp_path: Path, header: bytes) -> None:
+    source = spm.build_checkpoint(tmp_path / "x")
+    (source / "README.md").write_bytes(b"---\n" + header + b"\n---\n")
+    with pytest.raises(SourceError, match=r"README\.md: its header is not valid YAML") as caught:
+        plan(source)
+    assert "take the file away" in caught.value.hint
+
+
 # --- Tensors -------------------------------------------------------------------------------------
 
 
@@ -224,7 +273,7 @@ def test_all_duplicates_are_in_one_error(tmp_path: Path) -> None:
     source = spm.build_checkpoint(tmp_path / "x", shards=2)
     (source / "model.safetensors.index.json").unlink()
     store(source, str)
-    expected = r"20 tensors are in more than one of model-00001.*: model\.embed_tokens\.weight, model\.layers\.\[0-1\]\.input"
+    expected = r"20 tensors are in more than one of model-00001.*: model\.embed.*\.\[0-1\]\.inp"
     with pytest.raises(SourceError, match=expected):
         plan(source)
 

@@ -155,6 +155,15 @@ def test_other_dtypes_are_named(tmp_path: Path) -> None:
         plan(folder)
 
 
+def test_dtypes_without_a_storage_class_are_named(tmp_path: Path) -> None:
+    newer = pickles.name("torch._utils", "_rebuild_tensor_v3") + b")R"
+    pickled = pickles.state_dict({"w": newer})
+    path = pickles.write_archive(tmp_path / "x.bin", pickled)
+    with pytest.raises(UnsupportedError, match="tensors of a dtype like fp8 or int8") as caught:
+        read_torch_file(path)
+    assert "unquantised" in caught.value.hint
+
+
 # --- The archive around the pickle ---------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import gguf
 
 from .errors import ConvertError, SourceError
+from .modelcard import read_card
 from .rotation import magnitude, rotation_of
 
 if TYPE_CHECKING:
@@ -114,22 +115,15 @@ def _read_metadata(checkpoint: Checkpoint, n_parameters: int) -> gguf.Metadata:
 
     That takes the folder's name for the model's, which it is not in the cache of a hub.
     """
-    folder = checkpoint.path
-    try:
-        card = gguf.Metadata.load_model_card(folder)
-    except Exception as error:  # PyYAML, which gguf uses, has an exception tree of its own
-        raise SourceError(
-            f"{folder / 'README.md'}: its header is not valid YAML ({error})",
-            hint="Mend the lines between the two --- or take the file away; it is the model card.",
-        ) from error
+    origin = checkpoint.optional_json("config.json").get("_name_or_path")
     metadata = gguf.Metadata.apply_metadata_heuristic(
         gguf.Metadata(),
-        card,
-        gguf.Metadata.load_hf_parameters(folder),
+        read_card(checkpoint.path),
+        {"_name_or_path": origin} if isinstance(origin, str) else {},
         Path(checkpoint.name),
         n_parameters,
     )
-    generation = gguf.Metadata.load_generation_config(folder)
+    generation = gguf.Metadata.load_generation_config(checkpoint.path)
     for name in vars(metadata):
         if name.startswith("sampling_"):
             setattr(metadata, name, generation.get(_generation_key(name)))

@@ -42,6 +42,9 @@ _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETER = "torch._utils._rebuild_parameter"
 _KNOWN = {_ORDERED_DICT, _TENSOR, _PARAMETER} | {f"torch.{name}" for name in STORAGE_DTYPES}
 
+#: How torch stores dtypes that have no storage class, like fp8, and int8 with its scales.
+_NEWER = {"torch._utils._rebuild_tensor_v3", "torch._utils._rebuild_qtensor"}
+
 _HINT = "Use the *.safetensors files of the checkpoint, or get it from a source you trust."
 _DAMAGED = "The file is damaged; fetch it again."
 
@@ -157,6 +160,11 @@ class _Machine:
 
     def name(self, name: str) -> None:
         if name not in _KNOWN:
+            if name in _NEWER:
+                raise UnsupportedError(
+                    f"{self._path}: tensors of a dtype like fp8 or int8 ({name})",
+                    hint="Convert from the unquantised checkpoint, in 16 or 32 bits.",
+                )
             self.refuse(f"refers to {name[:80]}")
         self.push(Named(name))
 

@@ -127,8 +127,7 @@ def convert(
         work = with_report(work)
     target = output if output is not None else work.default_output
     if not as_json:
-        for note in work.notes:
-            console.note(f"note: {note}")
+        _show_notes(work)
     if dry_run:
         _show_plan(work, target, as_json=as_json)
         return
@@ -180,6 +179,11 @@ def _with_progress(work: Plan, target: Path, **settings: Any) -> Result:
             show(f"{work.name} -> {work.recipe.value}", step.done, step.total)
 
         return run(work, target, progress=advance, fetching=fetching(show), **settings)
+
+
+def _show_notes(work: Plan) -> None:
+    for note in work.notes:
+        console.note(f"note: {note}")
 
 
 #: Context for which a plan says how much memory the model will take, in tokens, if it has that.
