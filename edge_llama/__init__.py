@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .errors import (
         BackendError,
         ContextOverflowError,
+        DeviceError,
         EdgeLlamaError,
         InvalidOptionError,
         LoadCancelledError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .generate import Reply
     from .gguf_file import GGUFInfo, inspect
     from .logprobs import TokenLogprob
+    from .memory import MemoryPlan, MemoryReceipt
     from .model import Model
     from .sampling import Sampling
     from .stream import Stream
@@ -46,10 +48,13 @@ _ORIGINS = {
     "BackendError": "errors",
     "Chat": "chat",
     "ContextOverflowError": "errors",
+    "DeviceError": "errors",
     "EdgeLlamaError": "errors",
     "GGUFInfo": "gguf_file",
     "InvalidOptionError": "errors",
     "LoadCancelledError": "errors",
+    "MemoryPlan": "memory",
+    "MemoryReceipt": "memory",
     "Message": "chat",
     "Model": "model",
     "ModelConfig": "config",
@@ -71,10 +76,13 @@ __all__ = [
     "BackendError",
     "Chat",
     "ContextOverflowError",
+    "DeviceError",
     "EdgeLlamaError",
     "GGUFInfo",
     "InvalidOptionError",
     "LoadCancelledError",
+    "MemoryPlan",
+    "MemoryReceipt",
     "Message",
     "Model",
     "ModelConfig",

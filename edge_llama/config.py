@@ -6,41 +6,88 @@ copies of its fields.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .rules import Integer, OneOf, check, option
+from .hardware import default_threads
+from .rules import Either, Integer, Name, OneOf, Size, check, option
+from .units import parse_bytes
 
-KVType = Literal["f16", "q8_0", "q4_0"]
+KVCacheType = Literal["f16", "q8_0", "q4_0"]
+KVType = Literal["auto", "f16", "q8_0", "q4_0"]
+Switch = Literal["auto", "on", "off"]
+GPULayers = int | Literal["auto"]
+NUMAStrategy = Literal["off", "distribute", "isolate", "numactl"]
 
 #: Context chosen when none is asked for, unless the model was trained on less (tokens).
 DEFAULT_CONTEXT = 4096
 
+_TRUTH = OneOf((True, False))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """How a model is opened. Immutable; ``InvalidOptionError`` names a field that is wrong."""
+    """How a model is opened. Immutable; ``InvalidOptionError`` names a field that is wrong.
 
+    What is left to choose ("auto", None) is chosen by :func:`~edge_llama.memory.plan_memory`, for
+    the memory that is given or free; what is set is kept to.
+    """
+
+    memory: str | int | None = option(
+        None,
+        Size(),
+        "Most memory the whole process may use, e.g. 1.5GiB; by default what is free.",
+    )
     n_ctx: int | None = option(
         None,
         Integer(8),
-        "Context in tokens; by default 4096, or less if the model was trained on less.",
+        "Context in tokens; by default what fits the memory given, else 4096 or what the model "
+        "was trained on.",
+    )
+    kv_type: KVType = option(
+        "auto",
+        OneOf(get_args(KVType)),
+        "Type of the KV cache; auto is f16 if it fits, else q8_0, else q4_0.",
+    )
+    flash_attention: Switch = option(
+        "auto", OneOf(get_args(Switch)), "Attention that needs no memory for all scores."
+    )
+    n_batch: int = option(512, Integer(1, 16384), "Prompt tokens handed over at a time.")
+    n_ubatch: int | None = option(
+        None,
+        Integer(1, 16384),
+        "Prompt tokens computed at a time; by default as n_batch, less if memory is short.",
+    )
+    repack: Switch = option(
+        "auto",
+        OneOf(get_args(Switch)),
+        "Copy weights into a layout that is faster on this CPU; takes memory.",
+    )
+    device: str = option(
+        "auto", Name(), "cpu, or a GPU: cuda, metal, vulkan, or a device's own name."
+    )
+    gpu_layers: GPULayers = option(
+        "auto",
+        Either((OneOf(("auto",)), Integer(-1))),
+        "Layers to keep on the GPU; auto is what fits, -1 all.",
     )
     threads: int | None = option(
-        None, Integer(1, 512), "CPU threads; by default one per available core."
-    )
-    n_batch: int = option(512, Integer(1, 16384), "Prompt tokens computed at a time.")
-    kv_type: KVType = option(
-        "f16", OneOf(get_args(KVType)), "Type of the KV cache; q8_0 halves its memory."
-    )
-    gpu_layers: int = option(
-        -1, Integer(-1), "Layers to keep on the GPU, if this build has one; -1 for all."
+        None, Integer(1, 512), "CPU threads; by default one per physical performance core."
     )
     mmap: bool = option(
         True,  # noqa: FBT003 - a default
-        OneOf((True, False)),
+        _TRUTH,
         "Map the weights instead of copying them into memory.",
+    )
+    mlock: bool = option(
+        False,  # noqa: FBT003 - a default
+        _TRUTH,
+        "Keep the weights from being swapped out.",
+    )
+    numa: NUMAStrategy = option(
+        "off",
+        OneOf(get_args(NUMAStrategy)),
+        "Where threads run on machines with several memory nodes.",
     )
 
     def __post_init__(self) -> None:
@@ -48,8 +95,10 @@ class ModelConfig:
 
     @property
     def n_threads(self) -> int:
-        """Threads to use: as configured, else one per core this process may run on."""
-        if self.threads is not None:
-            return self.threads
-        affinity = getattr(os, "sched_getaffinity", None)
-        return (len(affinity(0)) if affinity is not None else os.cpu_count()) or 1
+        """Threads to use: as configured, else one per physical performance core."""
+        return self.threads or default_threads()
+
+    @property
+    def budget(self) -> int | None:
+        """``memory`` in bytes."""
+        return parse_bytes(self.memory) if isinstance(self.memory, str) else self.memory

@@ -8,7 +8,8 @@
     ├── ModelFileError           the file is no GGUF, truncated, damaged, or refused by llama.cpp
     ├── LoadCancelledError       the progress callback ended the load
     ├── NativeLibraryError       llama.cpp is missing or of a version that does not fit
-    ├── OutOfMemoryError         model or context do not fit into memory
+    ├── DeviceError              the GPU backend asked for is not compiled in, or has no device
+    ├── OutOfMemoryError         model or context do not fit into memory, or into the budget
     ├── ContextOverflowError     a request is larger than the context
     ├── TemplateError            the chat template is missing, broken or exceeds its bounds
     ├── BackendError             llama.cpp failed while computing
@@ -52,8 +53,12 @@ class NativeLibraryError(EdgeLlamaError):
     """llama.cpp cannot be loaded, or is of a version that does not fit."""
 
 
+class DeviceError(EdgeLlamaError):
+    """The device asked for cannot be had: its backend is not compiled in, or it has none."""
+
+
 class OutOfMemoryError(EdgeLlamaError):
-    """The model or its context could not be allocated."""
+    """The model and its context need more memory than they were given, or than there is."""
 
 
 class ContextOverflowError(EdgeLlamaError):

@@ -7,13 +7,11 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from .chat import Chat, Message, as_dicts
-from .config import DEFAULT_CONTEXT, ModelConfig
+from .config import ModelConfig
 from .engine import Engine
 from .errors import InvalidOptionError, TemplateError
 from .gguf_file import GGUFInfo, inspect
-from .loading import load
-from .memory import check_context_fits
-from .native import NativeContext
+from .opening import Opened, open_native
 from .prompt import chat_tokens
 from .rules import with_options
 from .sampling import Sampling
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .generate import Reply
-    from .native import NativeModel
+    from .memory import MemoryPlan, MemoryReceipt
 
 
 class Model:
@@ -36,18 +34,13 @@ class Model:
     also when the interpreter ends.
     """
 
-    def __init__(self, info: GGUFInfo, config: ModelConfig, native: NativeModel) -> None:
+    def __init__(self, info: GGUFInfo, opened: Opened) -> None:
         """Do not call: use :meth:`open`."""
         self.info = info
-        self.config = config
-        self._native = native
-        self.n_ctx = _context_size(info, config)
-        try:
-            context = NativeContext(native, config, n_ctx=self.n_ctx)
-        except BaseException:
-            native.close()
-            raise
-        self._engine = Engine(native, context)
+        self.config = opened.config
+        self.n_ctx = opened.plan.n_ctx
+        self._opened, self._native = opened, opened.native
+        self._engine = Engine(opened.native, opened.context)
         self._template: ChatTemplate | None = None
         self._template_lock = threading.Lock()
         self._finalizer = weakref.finalize(self, self._engine.close)
@@ -71,13 +64,13 @@ class Model:
             ModelFileError: not a GGUF, damaged, or refused by llama.cpp.
             LoadCancelledError: ``on_progress`` ended the load.
             InvalidOptionError: an unknown option, or a value that is not possible.
-            OutOfMemoryError: the context cannot be allocated.
+            OutOfMemoryError: it does not fit into ``memory``, or into what is free.
+            DeviceError: ``device`` is not compiled in, or not there.
             NativeLibraryError: llama.cpp is missing or does not fit.
         """
         config = with_options(config or ModelConfig(), options)
         info = inspect(path)
-        check_context_fits(info, _context_size(info, config), config.kv_type)
-        return cls(info, config, load(info, config, on_progress))
+        return cls(info, open_native(info, config, on_progress))
 
     def __enter__(self) -> Model:
         return self
@@ -93,6 +86,20 @@ class Model:
     def close(self) -> None:
         """Cancel what runs and free all memory; calling it again does nothing."""
         self._finalizer()
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """How it was opened: the options that were chosen, and what they take."""
+        return self._opened.plan
+
+    def memory(self) -> MemoryReceipt:
+        """Return what the model has in memory now, beside what was planned.
+
+        Raises:
+            StateError: the model is closed.
+        """
+        self._native.handle  # noqa: B018 - raises when closed
+        return self._opened.receipt()
 
     @property
     def has_chat_template(self) -> bool:
@@ -191,8 +198,3 @@ class Model:
                     source, bos=self._text(self._native.bos), eos=self._text(self._native.eos)
                 )
             return self._template
-
-
-def _context_size(info: GGUFInfo, config: ModelConfig) -> int:
-    """Return the context in tokens: as configured, else what suits model and small machines."""
-    return config.n_ctx or min(info.context_length, DEFAULT_CONTEXT)

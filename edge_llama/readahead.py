@@ -11,7 +11,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from .memory import physical_memory
+from .hardware import physical_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .errors import InvalidOptionError
+from .units import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,6 +99,48 @@ class OneOf:
 
     def __str__(self) -> str:
         return " or ".join(str(one) for one in self.values)
+
+
+@dataclass(frozen=True)
+class Either:
+    """What one of several rules accepts."""
+
+    rules: tuple[Rule, ...]
+
+    def accepts(self, value: object) -> bool:
+        """Tell whether any of the rules accepts ``value``."""
+        return any(rule.accepts(value) for rule in self.rules)
+
+    def __str__(self) -> str:
+        return ", or ".join(str(rule) for rule in self.rules)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size from one byte: a number of them, or as people write it."""
+
+    def accepts(self, value: object) -> bool:
+        """Tell whether ``value`` is such a size."""
+        try:
+            size = parse_bytes(value) if isinstance(value, str) else value
+        except ValueError:
+            return False
+        return Integer(1, 2**63 - 1).accepts(size)
+
+    def __str__(self) -> str:
+        return "a size like 1.5GiB or 800MB"
+
+
+@dataclass(frozen=True)
+class Name:
+    """A text that is not empty."""
+
+    def accepts(self, value: object) -> bool:
+        """Tell whether ``value`` is such a text."""
+        return isinstance(value, str) and bool(value.strip())
+
+    def __str__(self) -> str:
+        return "a name"
 
 
 @dataclass(frozen=True)

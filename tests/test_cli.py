@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +132,10 @@ def test_convert_names_the_file_and_shows_what_is_in_it(
     for part in ("Q8_0", "F32", "bits per weight", "peak memory"):
         assert part in run.stderr
     shown = run_cli("inspect", "tiny-q8_0", "--json")
-    assert json.loads(shown.stdout)["layers"] == 2
+    facts = json.loads(shown.stdout)
+    assert facts["layers"] == 2
+    assert facts["memory"]["q8_0"]["8192"] < facts["memory"]["f16"]["8192"]
+    assert re.search(r"q4_0( +[\d.]+ MiB){3}", run_cli("inspect", "tiny-q8_0").stdout)
     again = run_cli("convert", str(tiny_checkpoint), "--type", "q8_0")
     assert again.returncode == 1
     assert_one_line_error(again, "tiny-q8_0.gguf", "already exists", "--force")

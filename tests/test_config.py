@@ -75,7 +75,17 @@ def test_impossible_sampling_is_refused(options: dict[str, Any]) -> None:
         {"n_batch": 0},
         {"kv_type": "q3_k"},
         {"gpu_layers": -2},
+        {"gpu_layers": "all"},
         {"mmap": 1},
+        {"memory": "much"},
+        {"memory": 0},
+        {"memory": "0GiB"},
+        {"n_ubatch": 0},
+        {"device": ""},
+        {"repack": True},
+        {"flash_attention": "yes"},
+        {"mlock": "on"},
+        {"numa": "mirror"},
     ],
 )
 def test_impossible_configuration_is_refused(options: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _HELP = """\
 /clear   forget the conversation
+/memory  show what the model takes
 /bye     leave (so does Ctrl-D)
 /help    show this
 Ctrl-C stops an answer. End a line with \\ to go on in the next."""
@@ -35,7 +36,7 @@ def chat(
     sampling: Sampling,
 ) -> None:
     """Talk to a model. With a prompt on standard input, answer it once and exit."""
-    from .runtime import open_model, read_stdin, show_logprobs, write_stream
+    from .runtime import open_model, read_stdin, show_logprobs, show_memory, write_stream
 
     interactive = sys.stdin.isatty()
     question = None if interactive else read_stdin()
@@ -48,6 +49,8 @@ def chat(
             reply = write_stream(conversation.stream(question))
             console.write("\n")
             show_logprobs(reply)
+            if console.is_verbose():
+                show_memory(opened)
         else:
             _converse(opened, conversation)
 
@@ -56,10 +59,14 @@ def _converse(model: Model, conversation: Chat) -> None:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import InMemoryHistory
 
-    info = model.info
+    from ..units import format_bytes
+    from .runtime import show_memory
+
+    info, plan = model.info, model.plan
     console.note(
         f"{info.name} | {info.n_parameters / 1e6:,.0f}M parameters | "
-        f"{info.nbytes / 1e6:,.0f} MB | context {model.n_ctx} | /help"
+        f"{info.nbytes / 1e6:,.0f} MB | context {model.n_ctx} | {plan.device} | "
+        f"memory {format_bytes(plan.total)} | /help"
     )
     session: PromptSession[str] = PromptSession(history=InMemoryHistory())
     while True:
@@ -76,6 +83,8 @@ def _converse(model: Model, conversation: Chat) -> None:
         if command == "/clear":
             conversation.clear()
             console.note("(the conversation is forgotten)")
+        elif command == "/memory":
+            show_memory(model)
         elif command.startswith("/"):
             if command != "/help":
                 console.note(f"(unknown command {command.split()[0]})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 stderr = Console(stderr=True, highlight=False)
 #: For tables that are the result.
 stdout = Console(highlight=False)
+
+
+def is_verbose() -> bool:
+    """Whether --verbose was given: the log is on."""
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
 def write(text: str) -> None:

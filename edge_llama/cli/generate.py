@@ -47,7 +47,8 @@ def generate(
     With one argument it is the prompt and the embedded model answers; a name that ends in
     .gguf or lies in models/ is taken as the model, with the prompt on standard input.
     """
-    from .runtime import open_model, read_stdin, show_logprobs, write_stream
+    from .memory import memory_facts
+    from .runtime import open_model, read_stdin, show_logprobs, show_memory, write_stream
 
     name, prompt = _model_and_prompt(first, second, model)
     if raw and system is not None:
@@ -67,6 +68,8 @@ def generate(
             reply = write_stream(stream)
             console.write("\n")
             show_logprobs(reply)
+            if console.is_verbose():
+                show_memory(opened)
             return
         with stream:
             reply = stream.reply
@@ -89,6 +92,7 @@ def generate(
                     "prefill_tokens_per_second": round(reply.prefill_tokens_per_second, 2),
                     "tokens_per_second": round(reply.tokens_per_second, 2),
                 },
+                "memory": memory_facts(opened.memory()),
             }
         )
 

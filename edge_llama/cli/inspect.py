@@ -17,6 +17,7 @@ def inspect(
     from ..catalog import find_model
     from ..gguf_file import inspect as read
     from ..gguf_header import LongArray
+    from .memory import needs, needs_table
 
     info = read(find_model(model))
     facts = {
@@ -37,7 +38,14 @@ def inspect(
             key: {"count": value.count} if isinstance(value, LongArray) else value
             for key, value in info.metadata.items()
         }
-        console.write_json({**facts, "bytes_by_type": info.bytes_by_type, "metadata": metadata})
+        console.write_json(
+            {
+                **facts,
+                "bytes_by_type": info.bytes_by_type,
+                "memory": needs(info),
+                "metadata": metadata,
+            }
+        )
         return
     from rich.table import Table
 
@@ -49,3 +57,4 @@ def inspect(
         count = sum(tensor.type == kind for tensor in info.tensors)
         table.add_row(f"type {kind}", f"{count} tensors, {size / 1e6:,.1f} MB")
     console.stdout.print(table)
+    console.stdout.print(needs_table(info))

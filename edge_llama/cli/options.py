@@ -27,9 +27,16 @@ ModelName = Annotated[
 
 #: The fields of ModelConfig that are options of the command line, and their flags.
 _MODEL_FLAGS = {
+    "memory": ("--memory",),
     "n_ctx": ("--ctx", "-c"),
-    "threads": ("--threads", "-t"),
     "kv_type": ("--kv-type",),
+    "flash_attention": ("--flash-attention",),
+    "repack": ("--repack",),
+    "device": ("--device",),
+    "gpu_layers": ("--gpu-layers", "-ngl"),
+    "threads": ("--threads", "-t"),
+    "mlock": ("--mlock",),
+    "numa": ("--numa",),
 }
 #: Every field of Sampling is an option, called like it but for these.
 _SAMPLING_FLAGS = {
@@ -75,11 +82,13 @@ _READERS: dict[str, Callable[[list[str]], Any]] = {
     "logit_bias": lambda texts: tuple(_bias(text) for text in texts),
 }
 _METAVARS = {"samplers": "NAME;NAME...", "logit_bias": "TOKEN=BIAS"}
+#: Fields that are a number or a word: typer knows no unions.
+_TEXTS = {"memory": str | None, "gpu_layers": str}
 
 
 def _parameters(cls: type[Any], flags: dict[str, tuple[str, ...]]) -> list[inspect.Parameter]:
     """Return a typer option for each field named in ``flags``."""
-    hints = get_type_hints(cls) | dict.fromkeys(_READERS, list[str])
+    hints = get_type_hints(cls) | dict.fromkeys(_READERS, list[str]) | _TEXTS
     return [
         inspect.Parameter(
             field.name,
@@ -115,6 +124,13 @@ def _shown_default(field: dataclasses.Field[Any]) -> str | bool:
     return f"the model's, else {fallback}" if field.metadata["key"] else str(fallback)
 
 
+def _number_or_text(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 def runs_model(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command all options for running a model.
 
@@ -127,7 +143,9 @@ def runs_model(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
-        config = ModelConfig(**{name: values.pop(name) for name in _MODEL_FLAGS})
+        options = {name: values.pop(name) for name in _MODEL_FLAGS}
+        options["gpu_layers"] = _number_or_text(options["gpu_layers"])
+        config = ModelConfig(**options)
         chosen = {name: values.pop(name) for name in _SAMPLING_FLAGS}
         for name, read in _READERS.items():
             texts = chosen.pop(name)

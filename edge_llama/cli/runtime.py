@@ -16,13 +16,26 @@ if TYPE_CHECKING:
 
 
 def open_model(name: str | None, config: ModelConfig) -> Model:
-    """Find and open the model called ``name``, with a bar if that takes long."""
+    """Find and open the model called ``name``, with a bar if that takes long.
+
+    What had to be given up for memory is said.
+    """
     from ..catalog import find_model
     from ..model import Model
 
     path = find_model(name)
     with LoadBar(path.name) as bar:
-        return Model.open(path, config, on_progress=bar)
+        model = Model.open(path, config, on_progress=bar)
+    for note in model.plan.notes:
+        console.note(f"({note})")
+    return model
+
+
+def show_memory(model: Model) -> None:
+    """Show what the model takes, planned beside measured."""
+    from .memory import receipt_table
+
+    console.show(receipt_table(model.memory()))
 
 
 def read_stdin() -> str:

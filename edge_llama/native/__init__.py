@@ -6,7 +6,8 @@ an exception with the last lines of llama.cpp's log.
 """
 
 from .context import NativeContext
+from .devices import read_hardware
 from .model import NativeModel
 from .sampler import NativeSampler
 
-__all__ = ["NativeContext", "NativeModel", "NativeSampler"]
+__all__ = ["NativeContext", "NativeModel", "NativeSampler", "read_hardware"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import BackendError, OutOfMemoryError, StateError
+from ..memory.formula import CONTEXT_STEP
+from .buffers import recorded
 from .library import abort_callback, forget_log, last_log, llama
 
 if TYPE_CHECKING:
@@ -19,17 +21,15 @@ if TYPE_CHECKING:
     from .model import NativeModel
 
 #: ggml's type numbers for the KV cache.
-_KV_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}
-
-#: llama.cpp rounds every context up to this many tokens.
-_CONTEXT_STEP = 256
+_KV_TYPES = {"auto": 1, "f16": 1, "q4_0": 2, "q8_0": 8}
 
 
 class NativeContext:
     """``llama_context`` with one sequence.
 
     ``n_outputs`` is the number of positions per batch whose logits may be asked for; 1 saves the
-    memory of a large logits buffer (n_batch * n_vocab * 4 bytes).
+    memory of a large logits buffer (n_batch * n_vocab * 4 bytes). ``buffers`` says what was
+    allocated where.
 
     Raises:
         OutOfMemoryError: the KV cache or the compute buffers cannot be allocated.
@@ -46,21 +46,18 @@ class NativeContext:
         self.n_batch = min(config.n_batch, n_ctx)
         self.n_outputs = min(n_outputs, self.n_batch)
         params = lib.llama_context_default_params()
-        params.n_ctx = -(-n_ctx // _CONTEXT_STEP) * _CONTEXT_STEP
-        params.n_batch = params.n_ubatch = self.n_batch
+        params.n_ctx = -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
+        params.n_batch = self.n_batch
+        params.n_ubatch = min(config.n_ubatch or self.n_batch, self.n_batch)
         params.n_seq_max = 1
         params.n_outputs_max = self.n_outputs
         params.n_threads = params.n_threads_batch = config.n_threads
-        # A quantised V cache needs flash attention; otherwise llama.cpp knows best.
-        params.flash_attn_type = (
-            lib.LLAMA_FLASH_ATTN_TYPE_AUTO
-            if config.kv_type == "f16"
-            else lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
-        )
+        params.flash_attn_type = _flash_attention(lib, config)
         params.type_k = params.type_v = _KV_TYPES[config.kv_type]
         params.no_perf = True
         forget_log()
-        self._handle = lib.llama_init_from_model(model.handle, params)
+        with recorded() as self.buffers:
+            self._handle = lib.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise OutOfMemoryError(
                 f"no context of {n_ctx} tokens: {last_log('llama.cpp gave no reason')}",
@@ -183,3 +180,12 @@ class NativeContext:
             raise StateError(
                 "there are no logits yet", hint="Decode at least one token before sampling."
             )
+
+
+def _flash_attention(lib: Any, config: ModelConfig) -> int:
+    """Return the C value; a quantised V cache needs it, otherwise llama.cpp knows best."""
+    if config.flash_attention == "off":
+        return int(lib.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+    if config.flash_attention == "on" or config.kv_type in {"q8_0", "q4_0"}:
+        return int(lib.LLAMA_FLASH_ATTN_TYPE_ENABLED)
+    return int(lib.LLAMA_FLASH_ATTN_TYPE_AUTO)

@@ -10,7 +10,9 @@ from collections import deque
 from typing import Any
 
 from ..errors import NativeLibraryError, one_line
+from ..install import reinstall_command
 from .bindings import load_bindings
+from .buffers import record
 
 logger = logging.getLogger("edge_llama.native")
 
@@ -24,7 +26,13 @@ _recent: deque[str] = deque(maxlen=40)
 
 #: What this code relies on: patch releases of llama-cpp-python have renamed such fields.
 _FIELDS = {
-    "llama_model_params": ("n_gpu_layers", "load_mode", "progress_callback", "use_extra_bufts"),
+    "llama_model_params": (
+        "devices",
+        "n_gpu_layers",
+        "load_mode",
+        "progress_callback",
+        "use_extra_bufts",
+    ),
     "llama_context_params": (
         "n_ctx",
         "n_batch",
@@ -48,6 +56,8 @@ _FUNCTIONS = (
     "llama_memory_clear",
     "llama_memory_seq_rm",
     "llama_model_load_from_file",
+    "llama_numa_init",
+    "llama_print_system_info",
     "llama_sampler_clone",
     "llama_sampler_init_dry",
     "llama_sampler_init_logit_bias",
@@ -82,8 +92,7 @@ def llama() -> Any:
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise NativeLibraryError(
             f"llama-cpp-python cannot be loaded: {error}",
-            hint="Install it: pip install --force-reinstall --no-cache-dir "
-            "llama-cpp-python==0.3.36",
+            hint=f"Install it: {reinstall_command()}",
         ) from error
     missing = [name for name in _FUNCTIONS if not hasattr(library, name)]
     for struct, names in _FIELDS.items():
@@ -94,8 +103,7 @@ def llama() -> Any:
 
         raise NativeLibraryError(
             f"llama-cpp-python {llama_cpp.__version__} lacks {', '.join(missing)}",
-            hint="Install the version this release was made for: "
-            "pip install llama-cpp-python==0.3.36",
+            hint=f"Install the version this release was made for: {reinstall_command()}",
         )
     callback = library.llama_log_callback(_on_log)
     _keep.append(callback)
@@ -109,11 +117,20 @@ def _on_log(level: int, text: bytes | None, _: object) -> None:
     line = (text or b"").decode("utf-8", errors="replace").rstrip()
     if not line or line == ".":
         return
+    record(line)
     if level in (3, 4):
         _recent.append(line)
     # After interpreter shutdown has begun, logging may be half gone.
     if not sys.is_finalizing():
         logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
+
+
+@functools.cache
+def use_numa(strategy: str) -> None:
+    """Place threads on memory nodes; llama.cpp does this once per process, the first time."""
+    lib = llama()
+    if strategy != "off":
+        lib.llama_numa_init(getattr(lib, f"GGML_NUMA_STRATEGY_{strategy.upper()}"))
 
 
 def forget_log() -> None:

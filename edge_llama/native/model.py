@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelFileError, StateError
-from .library import forget_log, last_log, llama
+from .buffers import recorded
+from .devices import device_list
+from .library import forget_log, last_log, llama, use_numa
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,6 +40,8 @@ class NativeModel:
     Only for files that the pre-flight has passed: others may end the process. ``on_progress`` gets
     the fraction that is loaded; what it raises ends the load and is raised here.
 
+    ``buffers`` says where the weights went.
+
     Raises:
         ModelFileError: llama.cpp refuses the file. NativeLibraryError: llama.cpp is not usable.
     """
@@ -51,13 +55,17 @@ class NativeModel:
         vocab_only: bool = False,
     ) -> None:
         lib = self._lib = llama()
+        use_numa(config.numa)
         params = lib.llama_model_default_params()
-        params.n_gpu_layers = config.gpu_layers
-        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if config.mmap else lib.LLAMA_LOAD_MODE_NONE
-        # "Extra buffers" copy the weights, re-laid, into private memory beside the mapping. And
-        # llama.cpp's AMX kernels, built by GCC 12 (Debian 12), end the process with SIGILL: that
-        # compiler drops the stores of the tile configuration before ldtilecfg reads them.
-        params.use_extra_bufts = False
+        params.n_gpu_layers = -1 if config.gpu_layers == "auto" else config.gpu_layers
+        if config.device != "auto":
+            device = config.device if params.n_gpu_layers else "cpu"
+            devices = device_list(device)  # held by this frame; read while loading only
+            params.devices = ctypes.addressof(devices)
+        params.load_mode = _load_mode(lib, config)
+        # "Extra buffers" copy the weights, re-laid, into private memory beside the mapping; not
+        # safe on every CPU, see devices.repacked_types, so only on request.
+        params.use_extra_bufts = config.repack == "on"
         params.vocab_only = vocab_only
         progress = _Progress(on_progress)
         # Held by this frame until the load is over; llama.cpp does not call it later. It is set
@@ -65,7 +73,8 @@ class NativeModel:
         callback = lib.llama_progress_callback(progress)
         params.progress_callback = callback
         forget_log()
-        self._handle = lib.llama_model_load_from_file(str(path).encode(), params)
+        with recorded() as self.buffers:
+            self._handle = lib.llama_model_load_from_file(str(path).encode(), params)
         if progress.error is not None:
             if self._handle:  # it came with the very last call, or too late
                 lib.llama_model_free(self._handle)
@@ -187,3 +196,13 @@ class NativeModel:
 
     def _optional(self, token: int) -> int | None:
         return token if 0 <= token < self.n_vocab else None
+
+
+def _load_mode(lib: Any, config: ModelConfig) -> int:
+    name = {
+        (True, False): "MMAP",
+        (True, True): "MMAP_MLOCK",
+        (False, False): "NONE",
+        (False, True): "MLOCK",
+    }[config.mmap, config.mlock]
+    return int(getattr(lib, f"LLAMA_LOAD_MODE_{name}"))
