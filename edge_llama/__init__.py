@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .catalog import find_model
-    from .chat import Chat, Message
+    from .chat import Chat
     from .config import ModelConfig, Sampling
     from .errors import (
         BackendError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from .generate import Reply
     from .gguf_file import GGUFInfo, inspect
+    from .messages import Message
     from .model import Model
     from .stream import Stream
 
@@ -46,7 +47,7 @@ _ORIGINS = {
     "EdgeLlamaError": "errors",
     "GGUFInfo": "gguf_file",
     "InvalidOptionError": "errors",
-    "Message": "chat",
+    "Message": "messages",
     "Model": "model",
     "ModelConfig": "config",
     "ModelFileError": "errors",

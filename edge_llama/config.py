@@ -16,6 +16,10 @@ from .errors import InvalidOptionError
 
 KVType = Literal["f16", "q8_0", "q4_0"]
 
+#: What goes when a conversation outgrows the context: the oldest tokens, without reading the rest
+#: again; the oldest turns; or nothing.
+Overflow = Literal["shift", "drop-turns", "refuse"]
+
 _Options = TypeVar("_Options", "ModelConfig", "Sampling")
 
 #: Context chosen when none is asked for, unless the model was trained on less (tokens).
@@ -55,6 +59,13 @@ class ModelConfig:
     n_batch: int = _option(512, "Prompt tokens computed at a time.")
     kv_type: KVType = _option("f16", "Type of the KV cache; q8_0 halves its memory.")
     gpu_layers: int = _option(-1, "Layers to keep on the GPU, if this build has one; -1 for all.")
+    n_parallel: int = _option(4, "Generations that may run at the same time, sharing the context.")
+    overflow: Overflow = _option(
+        "shift", "When a conversation outgrows the context, drop its oldest tokens, turns or none."
+    )
+    parked_mib: int | None = _option(
+        None, "Host memory for conversations that left the cache; by default the cache's size."
+    )
     mmap: bool = _option(True, "Map the weights instead of copying them into memory.")  # noqa: FBT003
 
     def __post_init__(self) -> None:
@@ -76,6 +87,19 @@ class ModelConfig:
             self.kv_type,
             ok=self.kv_type in get_args(KVType),
             allowed=" or ".join(get_args(KVType)),
+        )
+        _check("n_parallel", self.n_parallel, ok=_is_int(self.n_parallel, 1, 64), allowed="1 to 64")
+        _check(
+            "overflow",
+            self.overflow,
+            ok=self.overflow in get_args(Overflow),
+            allowed=" or ".join(get_args(Overflow)),
+        )
+        _check(
+            "parked_mib",
+            self.parked_mib,
+            ok=self.parked_mib is None or _is_int(self.parked_mib, 0),
+            allowed="a number of MiB from 0, or None",
         )
         _check("gpu_layers", self.gpu_layers, ok=_is_int(self.gpu_layers, -1), allowed="-1 or more")
         _check("mmap", self.mmap, ok=isinstance(self.mmap, bool), allowed="True or False")

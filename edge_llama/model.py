@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from .chat import Chat, Message, as_dicts
+from .chat import Chat
 from .config import DEFAULT_CONTEXT, ModelConfig, Sampling, with_options
 from .engine import Engine
 from .errors import InvalidOptionError, TemplateError
 from .gguf_file import GGUFInfo, inspect
-from .memory import check_context_fits
+from .memory import check_context_fits, kv_cache_bytes
+from .messages import Message, as_dicts
 from .native import NativeContext, NativeModel
+from .overflow import ContextPolicy
 from .prompt import chat_tokens
 from .stream import Job, Stream
 from .template import ChatTemplate
@@ -23,10 +27,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .generate import Reply
+    from .overflow import Prompt
 
 
 class Model:
-    """An open model. Every method may be called from any thread; generations queue.
+    """An open model. Every method may be called from any thread.
+
+    Up to :attr:`ModelConfig.n_parallel` generations run at the same time, in one batch; more wait.
+    They share the context: ``n_ctx`` is what each may use, and what all of them have. When it is
+    short, the last to begin steps aside until there is room. In a batch the last bits of logits
+    differ from those of a generation that runs alone, so that a near tie may fall the other way.
 
     Use it as a context manager, or call :meth:`close`; a model that is forgotten closes itself,
     also when the interpreter ends.
@@ -43,7 +53,12 @@ class Model:
         except BaseException:
             native.close()
             raise
-        self._engine = Engine(native, context)
+        self._policy = ContextPolicy(config.overflow, self.n_ctx)
+        if config.parked_mib is None:
+            parked = kv_cache_bytes(info, self.n_ctx, config.kv_type)
+        else:
+            parked = config.parked_mib * 2**20
+        self._engine = Engine(native, context, parked_bytes=parked)
         self._template: ChatTemplate | None = None
         self._template_lock = threading.Lock()
         self._finalizer = weakref.finalize(self, self._engine.close)
@@ -105,24 +120,67 @@ class Model:
         Raises:
             StateError: the model is closed.
             InvalidOptionError: the prompt is empty.
-            ContextOverflowError (when iterating): the prompt does not fit into the context.
+            ContextOverflowError: the prompt does not fit into the context.
         """
-        if not isinstance(prompt, str):
-            tokens = self._checked(prompt)
-        elif not prompt:
-            raise InvalidOptionError("the prompt is empty", hint="Give at least one character.")
-        elif raw or not self.has_chat_template:
-            tokens = self.tokenize(prompt)
-        else:
-            tokens = self._chat_tokens([Message("user", prompt)])
-        return self._start(tokens, sampling or Sampling(), None)
+        job = self._job(self._prompt(prompt, sampling, raw=raw), sampling)
+        self._engine.submit([job])
+        return Stream(job, self._engine.cancel)
 
+    @overload
     def generate(
-        self, prompt: str | Sequence[int], *, sampling: Sampling | None = None, raw: bool = False
-    ) -> Reply:
-        """Answer ``prompt`` and return the whole :class:`Reply`; as :meth:`stream` otherwise."""
-        with self.stream(prompt, sampling=sampling, raw=raw) as stream:
-            return stream.reply
+        self, prompt: str | Sequence[int], *, sampling: Sampling | None = ..., raw: bool = ...
+    ) -> Reply: ...
+    @overload
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        n: int,
+        sampling: Sampling | None = ...,
+        raw: bool = ...,
+    ) -> list[Reply]: ...
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        n: int | None = None,
+        sampling: Sampling | None = None,
+        raw: bool = False,
+    ) -> Reply | list[Reply]:
+        """Answer ``prompt`` and return the whole :class:`Reply`; as :meth:`stream` otherwise.
+
+        With ``n``, return that many candidates; the prompt is read once. A seed is the first
+        one's, and counts up for the others.
+        """
+        if n is None:
+            with self.stream(prompt, sampling=sampling, raw=raw) as stream:
+                return stream.reply
+        if n < 1:
+            raise InvalidOptionError(f"n = {n} is not possible", hint="Use 1 or more.")
+        read = self._prompt(prompt, sampling, raw=raw)
+        return self._replies([self._job(read, _with_seed(sampling, i)) for i in range(n)])
+
+    def generate_many(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        *,
+        sampling: Sampling | None = None,
+        raw: bool = False,
+    ) -> list[Reply]:
+        """Answer many prompts, several at a time, and return the replies in their order.
+
+        A beginning that they share is read once. Errors are those of :meth:`stream`; one of
+        them ends all.
+        """
+        read = [self._prompt(prompt, sampling, raw=raw) for prompt in prompts]
+        return self._replies([self._job(prompt, sampling) for prompt in read])
+
+    def _replies(self, jobs: list[Job]) -> list[Reply]:
+        """Run jobs together; if anything goes wrong, none is left running."""
+        with ExitStack() as stack:
+            streams = [stack.enter_context(Stream(job, self._engine.cancel)) for job in jobs]
+            self._engine.submit(jobs)
+            return [stream.reply for stream in streams]
 
     def chat(self, *, system: str | None = None, sampling: Sampling | None = None) -> Chat:
         """Begin a conversation; TemplateError when the model has no chat template."""
@@ -149,24 +207,52 @@ class Model:
             raise InvalidOptionError("the prompt is empty", hint="Give at least one token.")
         return list(tokens)
 
-    def _start(
-        self, tokens: list[int], sampling: Sampling, on_reply: Callable[[Reply], None] | None
-    ) -> Stream:
-        job = Job(tokens, sampling, on_reply)
-        self._engine.submit(job)
-        return Stream(job, self._engine.cancel)
+    def _job(
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None,
+        on_reply: Callable[[Reply], None] | None = None,
+    ) -> Job:
+        return Job(prompt, sampling or Sampling(), on_reply)
+
+    def _prompt(
+        self, prompt: str | Sequence[int], sampling: Sampling | None, *, raw: bool
+    ) -> Prompt:
+        """Return the tokens of what :meth:`stream` was given."""
+        sampling = sampling or Sampling()
+        if not isinstance(prompt, str):
+            tokens = self._checked(prompt)
+        elif not prompt:
+            raise InvalidOptionError("the prompt is empty", hint="Give at least one character.")
+        elif raw or not self.has_chat_template:
+            tokens = self.tokenize(prompt)
+        else:
+            return self._policy.chat([Message("user", prompt)], self._chat_tokens, sampling)
+        return self._policy.text(tokens, sampling, keep=int(tokens[0] == self._native.bos))
 
     def _answer(
-        self, messages: Sequence[Message], sampling: Sampling, on_reply: Callable[[Reply], None]
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        on_reply: Callable[[Reply], None],
+        dropped_turns: int,
     ) -> Stream:
-        return self._start(self._chat_tokens(messages), sampling, on_reply)
+        prompt = self._policy.chat(
+            messages, self._chat_tokens, sampling, dropped_turns=dropped_turns
+        )
+        job = self._job(prompt, sampling, on_reply)
+        self._engine.submit([job])
+        return Stream(job, self._engine.cancel)
 
-    def _chat_tokens(self, messages: Sequence[Message]) -> list[int]:
+    def _chat_tokens(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
+    ) -> list[int]:
         return chat_tokens(
             self._native,
             self._chat_template(),
             as_dicts(messages),
             bos=self._text(self._native.bos),
+            add_generation_prompt=add_generation_prompt,
         )
 
     def _text(self, token: int | None) -> str:
@@ -190,3 +276,10 @@ class Model:
 def _context_size(info: GGUFInfo, config: ModelConfig) -> int:
     """Return the context in tokens: as configured, else what suits model and small machines."""
     return config.n_ctx or min(info.context_length, DEFAULT_CONTEXT)
+
+
+def _with_seed(sampling: Sampling | None, number: int) -> Sampling | None:
+    """Return the options of candidate ``number``: a seed of its own."""
+    if sampling is None or sampling.seed is None:
+        return sampling
+    return dataclasses.replace(sampling, seed=(sampling.seed + number) % (2**32 - 1))

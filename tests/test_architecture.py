@@ -17,13 +17,14 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors"],
-    ["config", "gguf_header", "catalog", "states"],
+    ["config", "decoder", "gguf_header", "catalog", "messages", "states"],
     ["gguf_file"],
     ["memory"],
     ["native"],
-    ["detokenize", "reading", "stops", "session", "template"],
-    ["generate", "prompt"],
-    ["stream"],
+    ["cache", "detokenize", "reading", "stops", "template"],
+    ["overflow", "prompt"],
+    ["generate"],
+    ["scheduler", "stream"],
     ["engine", "chat"],
     ["model"],
     ["cli"],

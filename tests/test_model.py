@@ -26,6 +26,7 @@ from edge_llama import (
     StateError,
     TemplateError,
 )
+from edge_llama.decoder import Part
 from edge_llama.native import NativeContext, NativeModel, NativeSampler
 from edge_llama.native.library import llama
 from edge_llama_convert import convert, plan
@@ -77,7 +78,7 @@ def test_a_converted_model_answers_greedily_like_llama_cpp(converted_q8: Path) -
         for prompt in ("Why is the sky blue?", "Write a haiku about the sea."):
             stream = model.stream(prompt, sampling=Sampling(temperature=0, max_tokens=32))
             reply = stream.reply
-            tokens = stream._job.prompt
+            tokens = stream._job.prompt.tokens
             assert list(reply.tokens) == greedy_reference(converted_q8, tokens, 32)
             assert reply.completion_tokens > 3
 
@@ -96,8 +97,8 @@ def test_logits_of_the_converted_model_agree_with_transformers(
         for i, prompt in enumerate(reference["prompts"]):
             tokens = native.tokenize(str(prompt), add_special=True, parse_special=True)
             assert tokens == reference[f"ids_{i}"].tolist()
-            context.truncate(0)
-            assert context.decode(tokens, 0, all_logits=True)
+            context.clear()
+            assert context.decode([Part(0, tokens, 0, wants_logits=True)], all_logits=True)
             logits = context.logits(len(tokens))
             assert logits.argmax(axis=1).tolist() == reference[f"top_{i}"].tolist()
             ours = logits[:, reference["columns"]].astype(np.float64)
@@ -186,8 +187,8 @@ def test_a_user_cannot_forge_control_tokens(model: Model) -> None:
     native = model._native
     start = native.tokenize("<|im_start|>", add_special=False, parse_special=True)
     assert len(start) == 1
-    harmless = model.stream("Hi there", sampling=Sampling(max_tokens=1))._job.prompt
-    attacked = model.stream(attack, sampling=Sampling(max_tokens=1))._job.prompt
+    harmless = model.stream("Hi there", sampling=Sampling(max_tokens=1))._job.prompt.tokens
+    attacked = model.stream(attack, sampling=Sampling(max_tokens=1))._job.prompt.tokens
     for token in native.special_texts():
         assert attacked.count(token) == harmless.count(token)
     rendered = "".join(native.text(token) for token in attacked)
@@ -342,17 +343,24 @@ def test_sampling_before_decoding_is_an_error_not_an_abort(embedded: Path) -> No
     sampler = NativeSampler(native, Sampling())
     with pytest.raises(StateError):
         sampler.sample(context)
-    with pytest.raises(ValueError, match="do not fit"):
-        context.decode([1] * 300, 0)
-    with pytest.raises(ValueError, match="not in the vocabulary"):
-        context.decode([49152], 0)
+    for part, fault in (
+        (Part(0, [1] * 300, 0, wants_logits=True), "do not fit"),
+        (Part(0, [1], 256, wants_logits=True), "do not fit"),
+        (Part(0, [49152], 0, wants_logits=True), "not in the vocabulary"),
+        (Part(4, [1], 0, wants_logits=True), "no sequence 4"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            context.decode([part])
+    for call in (context.truncate, context.state_size, context.save):
+        with pytest.raises(ValueError, match="no sequence -1"):
+            call(-1, *([0] if call == context.truncate else []))
     with pytest.raises(ValueError, match="not in the vocabulary"):
         native.piece(49152)
     for thing in (sampler, context, native):
         thing.close()
         thing.close()
     with pytest.raises(StateError):
-        context.decode([1], 0)
+        context.decode([Part(0, [1], 0, wants_logits=True)])
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def generate(
     With one argument it is the prompt and the embedded model answers; a name that ends in
     .gguf or lies in models/ is taken as the model, with the prompt on standard input.
     """
-    from .runtime import open_model, read_stdin, write_stream
+    from .runtime import dropped, open_model, read_stdin, write_stream
 
     name, prompt = _model_and_prompt(first, second, model)
     if raw and system is not None:
@@ -59,8 +59,10 @@ def generate(
         else:
             stream = opened.stream(prompt, sampling=sampling, raw=raw)
         if not as_json:
-            write_stream(stream)
+            reply = write_stream(stream)
             console.write("\n")
+            for line in dropped(reply):
+                console.note(f"({line})")
             return
         with stream:
             reply = stream.reply
@@ -74,6 +76,7 @@ def generate(
                     "prompt_tokens": reply.prompt_tokens,
                     "completion_tokens": reply.completion_tokens,
                     "context": reply.n_ctx,
+                    "dropped_tokens": reply.dropped_tokens,
                 },
                 "timings": {
                     "load_seconds": round(load_seconds, 4),

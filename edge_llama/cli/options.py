@@ -27,6 +27,7 @@ _MODEL_FLAGS = {
     "n_ctx": ("--ctx", "-c"),
     "threads": ("--threads", "-t"),
     "kv_type": ("--kv-type",),
+    "overflow": ("--overflow",),
 }
 _SAMPLING_FLAGS = {
     "temperature": ("--temperature", "--temp"),

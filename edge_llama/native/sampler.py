@@ -62,10 +62,13 @@ class NativeSampler:
         for token in tokens:
             self._lib.llama_sampler_accept(self._chain, token)
 
-    def sample(self, context: NativeContext) -> int:
-        """Choose a token from the logits of the last decode."""
-        context.require_logits()
-        return int(self._lib.llama_sampler_sample(self._chain, context.handle, -1))
+    def sample(self, context: NativeContext, index: int = -1) -> int:
+        """Choose a token from the logits of one position of the last decode.
+
+        ``index`` is the position in that batch, or -1 for the last that has logits.
+        """
+        context.require_logits(index)
+        return int(self._lib.llama_sampler_sample(self._chain, context.handle, index))
 
     def close(self) -> None:
         """Free the chain; calling it again does nothing."""
