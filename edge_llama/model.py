@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import weakref
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,22 +11,19 @@ from typing import TYPE_CHECKING, Any, overload
 from .chat import Chat
 from .config import DEFAULT_CONTEXT, ModelConfig, Sampling, with_options
 from .engine import Engine
-from .errors import InvalidOptionError, TemplateError
+from .errors import InvalidOptionError
 from .gguf_file import GGUFInfo, inspect
 from .memory import check_context_fits, kv_cache_bytes
-from .messages import Message, as_dicts
 from .native import NativeContext, NativeModel
-from .overflow import ContextPolicy
-from .prompt import chat_tokens
+from .prompting import Prompting
 from .stream import Job, Stream
-from .template import ChatTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from .generate import Reply
-    from .overflow import Prompt
+    from .messages import Message
 
 
 class Model:
@@ -53,14 +49,12 @@ class Model:
         except BaseException:
             native.close()
             raise
-        self._policy = ContextPolicy(config.overflow, self.n_ctx)
+        self._prompting = Prompting(info, native, overflow=config.overflow, n_ctx=self.n_ctx)
         if config.parked_mib is None:
             parked = kv_cache_bytes(info, self.n_ctx, config.kv_type)
         else:
             parked = config.parked_mib * 2**20
         self._engine = Engine(native, context, parked_bytes=parked)
-        self._template: ChatTemplate | None = None
-        self._template_lock = threading.Lock()
         self._finalizer = weakref.finalize(self, self._engine.close)
 
     @classmethod
@@ -122,9 +116,8 @@ class Model:
             InvalidOptionError: the prompt is empty.
             ContextOverflowError: the prompt does not fit into the context.
         """
-        job = self._job(self._prompt(prompt, sampling, raw=raw), sampling)
-        self._engine.submit([job])
-        return Stream(job, self._engine.cancel)
+        sampling = sampling or Sampling()
+        return self._start(Job(self._prompting.text(prompt, sampling, raw=raw), sampling))
 
     @overload
     def generate(
@@ -157,8 +150,9 @@ class Model:
                 return stream.reply
         if n < 1:
             raise InvalidOptionError(f"n = {n} is not possible", hint="Use 1 or more.")
-        read = self._prompt(prompt, sampling, raw=raw)
-        return self._replies([self._job(read, _with_seed(sampling, i)) for i in range(n)])
+        sampling = sampling or Sampling()
+        read = self._prompting.text(prompt, sampling, raw=raw)
+        return self._replies([Job(read, _with_seed(sampling, i)) for i in range(n)])
 
     def generate_many(
         self,
@@ -172,8 +166,9 @@ class Model:
         A beginning that they share is read once. Errors are those of :meth:`stream`; one of
         them ends all.
         """
-        read = [self._prompt(prompt, sampling, raw=raw) for prompt in prompts]
-        return self._replies([self._job(prompt, sampling) for prompt in read])
+        sampling = sampling or Sampling()
+        read = [self._prompting.text(prompt, sampling, raw=raw) for prompt in prompts]
+        return self._replies([Job(prompt, sampling) for prompt in read])
 
     def _replies(self, jobs: list[Job]) -> list[Reply]:
         """Run jobs together; if anything goes wrong, none is left running."""
@@ -184,7 +179,7 @@ class Model:
 
     def chat(self, *, system: str | None = None, sampling: Sampling | None = None) -> Chat:
         """Begin a conversation; TemplateError when the model has no chat template."""
-        self._chat_template()
+        self._prompting.template()
         return Chat(self._answer, system=system, sampling=sampling)
 
     def tokenize(self, text: str) -> list[int]:
@@ -193,42 +188,8 @@ class Model:
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Turn token ids into text; control tokens have none."""
-        pieces = [self._native.piece(token) for token in self._checked(tokens)]
+        pieces = [self._native.piece(token) for token in self._prompting.checked(tokens)]
         return b"".join(pieces).decode("utf-8", errors="replace")
-
-    def _checked(self, tokens: Sequence[int]) -> list[int]:
-        for token in tokens:
-            if not 0 <= token < self._native.n_vocab:
-                raise InvalidOptionError(
-                    f"token {token} is not in the vocabulary of {self._native.n_vocab}",
-                    hint="Use ids of this model's own tokenizer.",
-                )
-        if not tokens:
-            raise InvalidOptionError("the prompt is empty", hint="Give at least one token.")
-        return list(tokens)
-
-    def _job(
-        self,
-        prompt: Prompt,
-        sampling: Sampling | None,
-        on_reply: Callable[[Reply], None] | None = None,
-    ) -> Job:
-        return Job(prompt, sampling or Sampling(), on_reply)
-
-    def _prompt(
-        self, prompt: str | Sequence[int], sampling: Sampling | None, *, raw: bool
-    ) -> Prompt:
-        """Return the tokens of what :meth:`stream` was given."""
-        sampling = sampling or Sampling()
-        if not isinstance(prompt, str):
-            tokens = self._checked(prompt)
-        elif not prompt:
-            raise InvalidOptionError("the prompt is empty", hint="Give at least one character.")
-        elif raw or not self.has_chat_template:
-            tokens = self.tokenize(prompt)
-        else:
-            return self._policy.chat([Message("user", prompt)], self._chat_tokens, sampling)
-        return self._policy.text(tokens, sampling, keep=int(tokens[0] == self._native.bos))
 
     def _answer(
         self,
@@ -237,40 +198,12 @@ class Model:
         on_reply: Callable[[Reply], None],
         dropped_turns: int,
     ) -> Stream:
-        prompt = self._policy.chat(
-            messages, self._chat_tokens, sampling, dropped_turns=dropped_turns
-        )
-        job = self._job(prompt, sampling, on_reply)
+        prompt = self._prompting.chat(messages, sampling, dropped_turns=dropped_turns)
+        return self._start(Job(prompt, sampling, on_reply))
+
+    def _start(self, job: Job) -> Stream:
         self._engine.submit([job])
         return Stream(job, self._engine.cancel)
-
-    def _chat_tokens(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
-    ) -> list[int]:
-        return chat_tokens(
-            self._native,
-            self._chat_template(),
-            as_dicts(messages),
-            bos=self._text(self._native.bos),
-            add_generation_prompt=add_generation_prompt,
-        )
-
-    def _text(self, token: int | None) -> str:
-        return "" if token is None else self._native.text(token)
-
-    def _chat_template(self) -> ChatTemplate:
-        with self._template_lock:
-            if self._template is None:
-                source = self.info.chat_template
-                if source is None:
-                    raise TemplateError(
-                        f"{self.info.path}: the model has no chat template",
-                        hint="It is probably a base model; let it continue text with generate.",
-                    )
-                self._template = ChatTemplate(
-                    source, bos=self._text(self._native.bos), eos=self._text(self._native.eos)
-                )
-            return self._template
 
 
 def _context_size(info: GGUFInfo, config: ModelConfig) -> int:
@@ -278,8 +211,8 @@ def _context_size(info: GGUFInfo, config: ModelConfig) -> int:
     return config.n_ctx or min(info.context_length, DEFAULT_CONTEXT)
 
 
-def _with_seed(sampling: Sampling | None, number: int) -> Sampling | None:
+def _with_seed(sampling: Sampling, number: int) -> Sampling:
     """Return the options of candidate ``number``: a seed of its own."""
-    if sampling is None or sampling.seed is None:
+    if sampling.seed is None:
         return sampling
     return dataclasses.replace(sampling, seed=(sampling.seed + number) % (2**32 - 1))

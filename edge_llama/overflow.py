@@ -15,7 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from .cache import NO_GAP, Gap, common_prefix
-from .errors import ContextOverflowError, TemplateError
+from .errors import ContextOverflowError, InvalidOptionError, TemplateError
 from .messages import Message, turns
 
 if TYPE_CHECKING:
@@ -74,12 +74,15 @@ class ContextPolicy:
         self._overflow, self._n_ctx = overflow, n_ctx
 
     def check(self, prompt: Prompt) -> Prompt:
-        """Return ``prompt`` if it leaves room for at least one token.
+        """Return ``prompt`` if there is one, and it leaves room for at least one token.
 
         Raises:
-            ContextOverflowError: not even with all dropped that may be.
+            InvalidOptionError: there are no tokens.
+            ContextOverflowError: it does not fit, not even with all dropped that may be.
         """
         count, n_ctx = len(prompt.tokens), self._n_ctx
+        if not count:
+            raise InvalidOptionError("the prompt is empty", hint="Give at least one token.")
         if prompt.gap(count + 1, n_ctx) is None:
             droppable = prompt.droppable
             needed = count + 1 - max(0, min(droppable.stop, count) - droppable.start)

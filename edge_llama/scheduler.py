@@ -64,7 +64,7 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 - handed to those who wait for it
             self.fail(error)
             return
-        self._pool.settle()
+        self._pool.is_shifted = False
         if done:
             self._advance(batch)
         else:
@@ -97,6 +97,9 @@ class Scheduler:
         ahead = islice(self._waiting, _LOOKAHEAD * self._decoder.n_sequences)
         for generation in list(chain(self._paused, ahead)):
             if len(self._active) == self._decoder.n_sequences:
+                return
+            if self._pool.is_shifted:  # nobody can be parked now
+                self._changed = True
                 return
             queue = self._paused if generation.has_begun else self._waiting
             if generation.client.cancelled and not generation.has_begun:

@@ -28,7 +28,7 @@ class Job:
         self,
         prompt: Prompt,
         sampling: Sampling,
-        on_reply: Callable[[Reply], None] | None,
+        on_reply: Callable[[Reply], None] | None = None,
     ) -> None:
         self.prompt, self.sampling, self.on_reply = prompt, sampling, on_reply
         self.cancelled = False

@@ -156,9 +156,10 @@ class FakeDecoder:
         self._shifted = True
 
     def state_size(self, sequence: int) -> int:
-        return len(self.save(sequence))
+        return 16 * len(self.of(sequence))
 
     def save(self, sequence: int) -> State:
+        assert not self._shifted, "positions have moved, and keys have not"
         return json.dumps([(cell.position, cell.token) for cell in self.of(sequence)]).encode()
 
     def restore(self, sequence: int, state: State) -> bool:

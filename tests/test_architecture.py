@@ -23,7 +23,7 @@ LAYERS = [
     ["native"],
     ["cache", "detokenize", "reading", "stops", "template"],
     ["overflow", "prompt"],
-    ["generate"],
+    ["generate", "prompting"],
     ["scheduler", "stream"],
     ["engine", "chat"],
     ["model"],

@@ -34,6 +34,9 @@ class SequencePool:
 
     Sequences that nobody uses lie idle. They cost time as well as space, since attention looks at
     every cell up to the last one in use: the next prompt either takes one over or clears it.
+
+    Attributes:
+        is_shifted: whether the next decode has keys to move; see :meth:`Decoder.shift`.
     """
 
     def __init__(self, decoder: Decoder, store: StateStore) -> None:
@@ -41,6 +44,7 @@ class SequencePool:
         self._make_sequences()
 
     def _make_sequences(self) -> None:
+        self.is_shifted = False
         decoder, self._cells = self._decoder, Cells(self._decoder.n_ctx)
         self._sequences = [
             Sequence(number, decoder, self._cells) for number in range(decoder.n_sequences)
@@ -125,18 +129,9 @@ class SequencePool:
         reaches = len(sequence.tokens) > gap.end
         if reaches and self._decoder.can_shift and not sequence.shares(gap):
             sequence.shift(gap)
+            self.is_shifted = True
         else:
             sequence.truncate(gap.start)
-
-    @property
-    def is_shifted(self) -> bool:
-        """Whether the next decode has to move keys first; see :meth:`Decoder.shift`."""
-        return any(sequence.is_shifted for sequence in self._sequences)
-
-    def settle(self) -> None:
-        """Note that a decode has moved what was shifted."""
-        for sequence in self._sequences:
-            sequence.is_shifted = False
 
     def park(self, sequence: Sequence) -> None:
         """Save a sequence, whatever it has, and clear it."""
@@ -160,7 +155,7 @@ class SequencePool:
         others = [rate(other) for other in self._sequences if other is not sequence]
         parked = self._store.find(rate)
         known = max(kept, *others, 0 if parked is None else rate(parked))
-        if sequence.length - known >= worth and not sequence.is_shifted:
+        if sequence.length - known >= worth and not self.is_shifted:
             self._store.save(sequence, sequence.state_size, sequence.save)
 
     def clear(self) -> None:

@@ -23,7 +23,6 @@ class Sequence(History):
     def __init__(self, number: int, decoder: Decoder, ledger: Cells) -> None:
         super().__init__([])
         self.number, self.busy = number, False
-        self.is_shifted = False  # and no decode has moved the keys yet
         self._decoder, self._ledger = decoder, ledger
         self._cells: list[int] = []  # one for each position
 
@@ -75,7 +74,7 @@ class Sequence(History):
         self._decoder.shift(self.number, gap.start, behind)
         self._ledger.release(self._cells[gap.start : behind])
         del self._cells[gap.start : behind]
-        self.gap, self.is_shifted = gap, True
+        self.gap = gap
 
     def skip(self, tokens: list[int], gap: Gap) -> None:
         """Leave out the gap of ``tokens``; the sequence ends where the gap begins."""
