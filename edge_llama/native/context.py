@@ -169,14 +169,11 @@ class NativeContext:
         if min(tokens) < 0 or max(tokens) >= self._model.n_vocab:
             raise ValueError("a token is not in the vocabulary")
         self._checked(number)
-        if count == 1:
-            self._token[start], self._pos[start], self._sequence[start] = (
-                tokens[0],
-                position,
-                number,
-            )
+        if count == 1:  # as short as can be: it happens for every token that is generated
+            self._token[start], self._pos[start] = tokens[0], position
+            self._sequence[start] = number
         else:
-            self._token[start:end] = tokens
+            self._token[start:end] = list(tokens)
             self._pos[start:end] = list(range(position, position + count))
             self._sequence[start:end] = [number] * count
             self._wanted[start:end] = [0] * count
