@@ -98,9 +98,6 @@ class Scheduler:
         for generation in list(chain(self._paused, ahead)):
             if len(self._active) == self._decoder.n_sequences:
                 return
-            if self._pool.is_shifted:  # nobody can be parked now
-                self._changed = True
-                return
             queue = self._paused if generation.has_begun else self._waiting
             if generation.client.cancelled and not generation.has_begun:
                 queue.remove(generation)  # whoever cancelled it has ended it, or does so now
@@ -124,8 +121,10 @@ class Scheduler:
         source = self._pool.find(wanted)
         if self._coming(wanted) >= source.length + WORTH_WAITING:
             return True
-        growing = [*self._active, generation] if self._active else []
-        spare = sum(_growth(other, n_ctx) for other in growing)
+        spare = 0
+        if self._active:
+            claimed = sum(_claim(other, n_ctx) for other in self._active)
+            spare = claimed + _growth(generation, n_ctx)
         sequence = self._pool.take(source, wanted, spare=spare)
         if sequence is None:
             return False
@@ -155,30 +154,19 @@ class Scheduler:
         """See to it that everyone who is active can go on by a token."""
         n_ctx = self._decoder.n_ctx
         for generation in self._active[:]:
-            is_full = len(generation.tokens) - generation.gap.length > n_ctx
-            if is_full and generation in self._active:  # or it was paused for one before it
-                self._overflow(generation)
+            total = len(generation.tokens)
+            if total - generation.gap.length > n_ctx:  # the whole context is not enough
+                gap = generation.request.prompt.gap(total, n_ctx)
+                if gap is None:
+                    self._end(generation, "context")
+                else:
+                    generation.gap = gap
         if self._pool.free < len(self._active):
             self._pool.retire_idle()
             while self._pool.free < len(self._active) > 1:
                 self._pause(self._active[-1])
-
-    def _overflow(self, generation: Generation) -> None:
-        """Drop old tokens of a generation that fills the context, or end it."""
-        gap = generation.request.prompt.gap(len(generation.tokens), self._decoder.n_ctx)
-        if gap is None:
-            self._end(generation, "context")
-            return
-        sequence = _place(generation)
-        if self._decoder.can_shift and sequence.shares(gap):
-            self._pool.retire_idle()
-            while sequence.shares(gap) and len(self._active) > 1:
-                last = self._active[-1]
-                self._pause(last)
-                if last is generation:
-                    return
-        generation.gap = gap
-        self._pool.set_gap(sequence, gap)
+        for generation in self._active:
+            self._pool.set_gap(_place(generation), generation.gap)
 
     def _pause(self, generation: Generation) -> None:
         """Take a generation out of the cache; it goes on before anyone new begins."""
@@ -203,7 +191,7 @@ class Scheduler:
                 limit = min(limit, _MIXED_PREFILL)
             limit = min(limit, self._pool.free - len(batch))
             most = 1 if self._pool.is_shifted else limit
-            for generation in reading:
+            for generation in sorted(reading, key=_missing):  # short prompts wait for no long one
                 if limit > 0:
                     part = _part(generation, min(limit, most))
                     limit -= len(part.tokens)
@@ -255,8 +243,14 @@ def _missing(generation: Generation) -> int:
     return len(generation.tokens) - len(_place(generation).tokens)
 
 
+def _claim(generation: Generation, n_ctx: int) -> int:
+    """Return how many more cells an active generation needs soon."""
+    unread = len(generation.tokens) - generation.gap.length - _place(generation).length
+    return unread + _growth(generation, n_ctx)
+
+
 def _growth(generation: Generation, n_ctx: int) -> int:
-    """Return how many cells to leave free for a generation."""
+    """Return how many cells to leave free for an answer."""
     most = n_ctx // _GROWTH
     return most if generation.remaining is None else min(generation.remaining, most)
 

@@ -11,6 +11,7 @@ import codecs
 import json
 import zlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_llama.cache import MemoryStore
@@ -176,15 +177,18 @@ class FakeDecoder:
 class FakeSampler:
     decoder: FakeDecoder
     seed: int
-    closed: bool = False
+    client: FakeClient
+
+    def __post_init__(self) -> None:
+        assert self.client.samplers == 0, "one sampler sees the whole answer"
+        self.client.samplers = 1
 
     def sample(self, index: int) -> int:
-        assert not self.closed
+        assert self.client.samplers == 1
         return choose(self.seed, self.decoder.seen(index))
 
     def close(self) -> None:
-        assert not self.closed
-        self.closed = True
+        self.client.samplers -= 1
 
 
 @dataclass
@@ -208,6 +212,7 @@ class FakeClient:
     texts: list[str] = field(default_factory=list)
     result: Reply | BaseException | None = None
     claimed: bool = False
+    samplers: int = 0
 
     def claim(self) -> bool:
         first, self.claimed = not self.claimed, True
@@ -220,6 +225,7 @@ class FakeClient:
 
     def finish(self, result: Reply | BaseException) -> None:
         assert self.result is None
+        assert self.samplers == 0, "not closed"
         self.result = result
 
     def cancel(self) -> None:
@@ -246,7 +252,7 @@ class Bench:
         self, request: Request, seed: int = 0, make_sampler: Callable[[], Sampler] | None = None
     ) -> FakeClient:
         client = FakeClient()
-        make = make_sampler or (lambda: FakeSampler(self.decoder, seed))
+        make = make_sampler or partial(FakeSampler, self.decoder, seed, client)
         self.scheduler.add(Generation(request, ByteVocabulary(), client, make))
         return client
 

@@ -1,4 +1,4 @@
-"""A ledger of the cache's cells: llama.cpp does not tell how many are free, or shared."""
+"""A ledger of the cache's cells: llama.cpp does not tell how many are free."""
 
 from __future__ import annotations
 
@@ -40,7 +40,3 @@ class Cells:
             self._holders[cell] -= 1
             if not self._holders[cell]:
                 self._unused.append(cell)
-
-    def shared(self, cells: Iterable[int]) -> bool:
-        """Whether someone else holds any of them too."""
-        return any(self._holders[cell] > 1 for cell in cells)

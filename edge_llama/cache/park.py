@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from .history import History, reusable
+from .history import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,12 +54,9 @@ class MemoryStore:
         return sum(parked.nbytes for parked in self._states)
 
     def save(self, history: History, nbytes: int, read: Callable[[], State]) -> None:
-        """Keep the state; those of a prefix of it, and then the oldest, make room."""
+        """Keep the state; the oldest make room."""
         if nbytes > self._max_bytes:
             return
-        for parked in list(self._states):
-            if reusable(history, parked, can_shift=False) == len(parked.tokens):
-                self.evict(parked)
         while self.nbytes + nbytes > self._max_bytes:
             self.evict(next(iter(self._states)))
         self._states[Parked(list(history.tokens), history.gap, nbytes)] = read()

@@ -59,9 +59,9 @@ class SequencePool:
         """Return where most of ``wanted`` is; its last token is always computed anew."""
         best = Source(None, 0, 0)
         for sequence in self._sequences:
-            idle = not sequence.busy
-            source = self._source(sequence, wanted, can_shift=idle and self._decoder.can_shift)
-            if source.length > best.length or (idle and source.length == best.length > 0):
+            can_shift = not sequence.busy and self._decoder.can_shift
+            source = self._source(sequence, wanted, can_shift=can_shift)
+            if source.length > best.length:
                 best = source
 
         def rate(history: History) -> int:
@@ -124,10 +124,12 @@ class SequencePool:
 
         Where its cache cannot be shifted, the sequence ends before the gap.
         """
-        if sequence.gap == gap or len(sequence.tokens) <= gap.start:
+        if sequence.gap == gap:
             return
         reaches = len(sequence.tokens) > gap.end
-        if reaches and self._decoder.can_shift and not sequence.shares(gap):
+        others = [other for other in self._sequences if other is not sequence]
+        shared = any(sequence.shares(other, gap) for other in others)
+        if reaches and self._decoder.can_shift and not shared:
             sequence.shift(gap)
             self.is_shifted = True
         else:

@@ -61,9 +61,14 @@ class Sequence(History):
             self._cells = source._cells[:position]
             self._ledger.share(self._cells)
 
-    def shares(self, gap: Gap) -> bool:
-        """Whether other sequences hold cells that would move if the gap became ``gap``."""
-        return self._ledger.shared(self._cells[gap.end - self.gap.length :])
+    def shares(self, other: Sequence, gap: Gap) -> bool:
+        """Whether ``other`` holds cells that would move if the gap became ``gap``.
+
+        Sequences only ever share a beginning, so the first such cell tells.
+        """
+        first = gap.end - self.gap.length
+        moving = self._cells[first : first + 1]
+        return bool(moving) and moving == other._cells[first : first + 1]
 
     def shift(self, gap: Gap) -> None:
         """Make the gap wider; what follows it moves down, and is not computed again.
