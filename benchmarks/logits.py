@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_llama import ModelConfig
+from edge_llama.decoder import Part
 from edge_llama.native import NativeContext, NativeModel
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def all_logits(path: Path, prompts: list[list[int]]) -> list[npt.NDArray[np.floa
     context = NativeContext(model, config, n_ctx=512, n_outputs=512)
     results = []
     for tokens in prompts:
-        context.truncate(0)
-        context.decode(tokens, 0, all_logits=True)
+        context.clear()
+        context.decode([Part(0, tokens, 0, wants_logits=True)], all_logits=True)
         results.append(context.logits(len(tokens)).copy())
     context.close()
     model.close()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .catalog import find_model
-    from .chat import Chat, Message
+    from .chat import Chat
     from .config import ModelConfig
     from .errors import (
         BackendError,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .gguf_file import GGUFInfo, inspect
     from .logprobs import TokenLogprob
     from .memory import MemoryPlan, MemoryReceipt
+    from .messages import Message
     from .model import Model
     from .sampling import Sampling
     from .stream import Stream
@@ -55,7 +56,7 @@ _ORIGINS = {
     "LoadCancelledError": "errors",
     "MemoryPlan": "memory",
     "MemoryReceipt": "memory",
-    "Message": "chat",
+    "Message": "messages",
     "Model": "model",
     "ModelConfig": "config",
     "ModelFileError": "errors",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import StateError
+from .messages import Message
 from .sampling import Sampling
 
 if TYPE_CHECKING:
@@ -15,27 +15,33 @@ if TYPE_CHECKING:
     from .generate import Reply
     from .stream import Stream
 
-Role = Literal["system", "user", "assistant"]
 
+class Answer(Protocol):
+    """Begins an answer to the last of the messages; see :meth:`Model.chat`."""
 
-@dataclass(frozen=True)
-class Message:
-    """One turn of a conversation."""
-
-    role: Role
-    content: str
+    def __call__(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        on_reply: Callable[[Reply], None],
+        dropped_turns: int,
+    ) -> Stream:
+        """Return the answer's stream; ``dropped_turns`` were left out of the last prompt."""
+        ...
 
 
 class Chat:
     """A conversation with a model; made by :meth:`Model.chat`.
 
     Each turn is rendered with the model's chat template; what the model has already read stays
-    in its cache and is not computed again.
+    in its cache and is not computed again. When the conversation outgrows the context,
+    :attr:`ModelConfig.overflow` says what goes; ``messages`` stay complete, and the reply says how
+    much of them the model no longer sees.
     """
 
     def __init__(
         self,
-        start: Callable[[Sequence[Message], Sampling, Callable[[Reply], None]], Stream],
+        start: Answer,
         *,
         system: str | None = None,
         sampling: Sampling | None = None,
@@ -45,6 +51,7 @@ class Chat:
         self._lock = threading.Lock()
         self._answering: Stream | None = None
         self._messages: list[Message] = [Message("system", system)] if system else []
+        self._dropped_turns = 0
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -61,7 +68,7 @@ class Chat:
 
         Raises:
             StateError: the answer before this one is still being generated.
-            ContextOverflowError (when iterating): the conversation no longer fits.
+            ContextOverflowError: it does not fit, with all dropped that may be.
         """
         question = Message("user", text)
 
@@ -69,6 +76,7 @@ class Chat:
             if reply.text or reply.finish_reason != "cancelled":
                 with self._lock:
                     self._messages += [question, Message("assistant", reply.text)]
+                    self._dropped_turns = reply.dropped_turns
 
         with self._lock:
             if self._answering is not None and not self._answering.finished:
@@ -77,7 +85,9 @@ class Chat:
                     hint="Read it to its end, or cancel() it and wait for its reply.",
                 )
             messages = [*self._messages, question]
-            self._answering = self._start(messages, sampling or self._sampling, keep)
+            self._answering = self._start(
+                messages, sampling or self._sampling, keep, self._dropped_turns
+            )
             return self._answering
 
     def send(self, text: str, *, sampling: Sampling | None = None) -> Reply:
@@ -89,8 +99,4 @@ class Chat:
         """Forget the conversation, except the system prompt."""
         with self._lock:
             self._messages = [message for message in self._messages if message.role == "system"]
-
-
-def as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Return the messages in the form that templates expect."""
-    return [asdict(message) for message in messages]
+            self._dropped_turns = 0

@@ -19,6 +19,10 @@ Switch = Literal["auto", "on", "off"]
 GPULayers = int | Literal["auto"]
 NUMAStrategy = Literal["off", "distribute", "isolate", "numactl"]
 
+#: What goes when a conversation outgrows the context: the oldest tokens, without reading the rest
+#: again; the oldest turns; or nothing.
+Overflow = Literal["shift", "drop-turns", "refuse"]
+
 #: Context chosen when none is asked for, unless the model was trained on less (tokens).
 DEFAULT_CONTEXT = 4096
 
@@ -88,6 +92,20 @@ class ModelConfig:
         "off",
         OneOf(get_args(NUMAStrategy)),
         "Where threads run on machines with several memory nodes.",
+    )
+    n_parallel: int = option(
+        4, Integer(1, 64), "Generations that may run at the same time, sharing the context."
+    )
+    overflow: Overflow = option(
+        "shift",
+        OneOf(get_args(Overflow)),
+        "When a conversation outgrows the context, drop its oldest tokens, turns or none.",
+    )
+    parked_mib: int | None = option(
+        None,
+        Integer(0),
+        "Host memory for conversations that left the cache, in MiB; by default the cache's size, "
+        "or none within a given memory.",
     )
 
     def __post_init__(self) -> None:

@@ -1,123 +1,153 @@
-"""One thread per model that owns the context: every decode happens there, one job at a time.
+"""One thread per model that owns the context: every decode happens there.
 
 llama.cpp aborts when two threads decode in one context, and a decode in the main thread would
 keep Ctrl-C waiting. Consumers get text through a queue, so what they do with it (printing,
-drawing) overlaps with the next token.
+drawing) overlaps with the next token. All jobs run in one batch: see ``scheduler``.
+
+What other threads may do is little: put jobs into a queue, set ``job.cancelled`` and the abort
+flag. The engine clears the flag before it looks at who is cancelled, and those who cancel set it
+last; so either the engine sees the job cancelled, or the decode that it begins is aborted.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from .errors import EdgeLlamaError, StateError
-from .generate import Generation, Request
+from .cache import MemoryStore
+from .errors import StateError
+from .generate import Generation, Reply, Request
 from .logprobs import token_logprob
 from .native import NativeSampler
-from .session import Session
+from .scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from .generate import Reply
+    from collections.abc import Sequence
+
     from .native import NativeContext, NativeModel
     from .stream import Job
 
 
-class Engine:
-    """Runs jobs in order; owns model and context and frees them in its own thread."""
+class _Choice:
+    """A sampler beside the context that it reads from, and the job that wants its tokens."""
 
-    def __init__(self, model: NativeModel, context: NativeContext) -> None:
+    def __init__(self, model: NativeModel, context: NativeContext, job: Job) -> None:
+        self._model, self._context, self._job = model, context, job
+        self._sampler = NativeSampler(model, job.sampling)
+        self._sampler.accept(job.prompt.tokens)
+        self.seed = self._sampler.seed
+
+    def sample(self, index: int) -> int:
+        """Choose a token from the logits at ``index`` in the last batch."""
+        token = self._sampler.sample(self._context, index)
+        n_top = self._job.sampling.logprobs
+        if n_top is not None and not self._model.is_end(token):
+            logits, spelling = self._context.logits_at(index), self._model.spelling
+            self._job.logprobs.append(token_logprob(logits, token, n_top, spelling))
+        return token
+
+    def close(self) -> None:
+        self._sampler.close()
+
+
+class Engine:
+    """Runs jobs; owns model and context and frees them in its own thread.
+
+    ``parked_bytes`` of host memory hold the states of conversations that left the cache.
+    """
+
+    def __init__(self, model: NativeModel, context: NativeContext, *, parked_bytes: int) -> None:
         self._model, self._context = model, context
-        self._session = Session(context)
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._running: Job | None = None
+        self._scheduler = Scheduler(context, MemoryStore(parked_bytes))
+        self._inbox: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # nothing may be put into the inbox after the last job
         self._closing = False
         # A daemon, or a generation in progress would keep the interpreter from ending; close()
         # runs at exit and waits for the thread, so that nothing native outlives Python.
         self._thread = threading.Thread(target=self._work, name="edge-llama", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Queue ``job``; StateError once the engine is closing."""
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue ``jobs``, which arrive together; StateError once the engine is closing."""
         with self._lock:
             if self._closing:
                 raise StateError("the model is closed", hint="Open it again with Model.open.")
-            self._jobs.put(job)
+            self._inbox.put(jobs)
 
     def cancel(self, job: Job) -> None:
-        """End ``job``, whether it waits or runs; from any thread."""
-        job.cancelled.set()
-        with self._lock:
-            if self._running is job:
-                self._context.request_abort()
+        """End ``job``, whether it waits or runs; from any thread, also from a finalizer."""
+        if job.done.is_set():
+            return
+        job.cancelled = True
+        if job.claim():  # it has not begun, and now it never will
+            job.finish(self._unbegun(job))
+        else:
+            self._context.request_abort()
 
     def close(self) -> None:
         """Cancel what runs, fail what waits, free all memory; returns when that is done."""
         with self._lock:
             first, self._closing = not self._closing, True
-            running = self._running
-        if first:
-            if running is not None:
-                self.cancel(running)
-            self._jobs.put(None)
+            if first:
+                self._inbox.put(())  # wakes it up
+                self._context.request_abort()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _work(self) -> None:
         try:
-            while (job := self._jobs.get()) is not None:
-                self._run(job)
+            while True:
+                self._context.clear_abort()
+                self._receive()
+                if self._closing:
+                    break
+                self._step()
         finally:
+            with self._lock:
+                self._closing = True
+            self._receive()
+            self._scheduler.close()
             self._context.close()  # before the model: it uses the weights
             self._model.close()
 
-    def _run(self, job: Job) -> None:
-        with self._lock:
-            closing = self._closing
-            self._context.clear_abort()
-            if not job.cancelled.is_set():
-                self._running = job
+    def _receive(self) -> None:
+        """Take what has arrived; wait for something if there is nothing else to do."""
+        wait = self._scheduler.is_idle and not self._closing
+        while True:
+            try:
+                jobs = self._inbox.get(block=wait)
+            except queue.Empty:
+                return
+            wait = False
+            for job in jobs:
+                self._scheduler.add(self._generation(job))
+
+    def _step(self) -> None:
         try:
-            if closing:
-                raise StateError("the model was closed", hint="Open it again with Model.open.")
-            reply = self._generate(job)
-            if job.on_reply is not None:
-                job.on_reply(reply)
-            job.finish(reply)
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer
-            if not isinstance(error, EdgeLlamaError):
-                self._session.reset()
-            job.finish(error)
-        finally:
-            with self._lock:
-                self._running = None
+            self._scheduler.step()
+        except BaseException as error:  # noqa: BLE001 - a fault of ours; nobody may wait for ever
+            self._scheduler.fail(error)
 
-    def _generate(self, job: Job) -> Reply:
-        sampling, context = job.sampling, self._context
-        with NativeSampler(self._model, sampling) as sampler:
-            sampler.accept(job.prompt)
+    def _generation(self, job: Job) -> Generation:
+        request = Request(
+            prompt=job.prompt, stop=job.sampling.stop, max_tokens=job.sampling.max_tokens
+        )
+        make_sampler = partial(_Choice, self._model, self._context, job)
+        return Generation(request, self._model, job, make_sampler)
 
-            def sample() -> int:
-                token = sampler.sample(context)
-                if sampling.logprobs is not None and not self._model.is_end(token):
-                    logits, spelling = context.logits_at(), self._model.spelling
-                    job.logprobs.append(token_logprob(logits, token, sampling.logprobs, spelling))
-                return token
-
-            generation = Generation(
-                self._session,
-                self._model,
-                Request(
-                    prompt=job.prompt,
-                    stop=sampling.stop,
-                    max_tokens=sampling.max_tokens,
-                    seed=sampler.seed,
-                ),
-                sample=sample,
-                cancelled=job.cancelled.is_set,
-            )
-            for text in generation:
-                job.texts.put(text)
-        return replace(generation.reply, logprobs=tuple(job.logprobs))
+    def _unbegun(self, job: Job) -> Reply:
+        """Return the reply to a job that was cancelled before its turn came."""
+        return Reply(
+            text="",
+            finish_reason="cancelled",
+            tokens=(),
+            prompt_tokens=0,
+            cached_tokens=0,
+            context_tokens=0,
+            n_ctx=self._context.n_ctx,
+            prefill_seconds=0.0,
+            decode_seconds=0.0,
+            seed=job.sampling.seed or 0,
+        )

@@ -1,4 +1,4 @@
-"""The token loop: prompt -> tokens -> text -> Reply. Knows nothing of llama.cpp or threads."""
+"""One generation: prompt -> tokens -> text -> Reply. Knows nothing of llama.cpp or threads."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from .cache import NO_GAP
 from .detokenize import TextDecoder
-from .errors import InvalidOptionError
 from .stops import StopMatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
+    from .cache import Sequence
     from .logprobs import TokenLogprob
-    from .session import Session
+    from .overflow import Prompt
 
 FinishReason = Literal["stop", "length", "context", "cancelled"]
 
@@ -40,8 +41,12 @@ class Reply:
         finish_reason: "stop" (the model or a stop string ended it), "length" (max_tokens),
             "context" (no room left), "cancelled".
         tokens: the generated token ids, without the end token.
-        prompt_tokens: tokens of the prompt, of which ``cached_tokens`` were reused.
+        prompt_tokens: tokens of the prompt that the model saw, of which ``cached_tokens`` were
+            reused.
         context_tokens: tokens in the context now, of ``n_ctx``.
+        dropped_tokens: tokens of conversation and answer that had to leave the context, so that
+            the rest could stay; see :data:`~edge_llama.config.Overflow`.
+        dropped_turns: turns at the beginning of the conversation that the model was not shown.
         prefill_seconds: until the first token could be chosen.
         decode_seconds: from the first token on.
         seed: what to pass to get the same text again.
@@ -58,6 +63,8 @@ class Reply:
     prefill_seconds: float
     decode_seconds: float
     seed: int
+    dropped_tokens: int = 0
+    dropped_turns: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
@@ -80,96 +87,150 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to generate: the prompt's token ids, the stop strings and the limit."""
+    """What to generate: the prompt, the stop strings and the limit."""
 
-    prompt: Sequence[int]
-    stop: tuple[str, ...]
-    max_tokens: int | None
+    prompt: Prompt
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+
+
+class Sampler(Protocol):
+    """What chooses the tokens of one generation."""
+
     seed: int
+
+    def sample(self, index: int) -> int:
+        """Return a token for the logits at ``index`` in the batch that was just decoded."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+class Client(Protocol):
+    """Who asked for a generation. ``cancelled`` may become true at any time."""
+
+    cancelled: bool
+
+    def claim(self) -> bool:
+        """Return True to the first who asks, and False ever after: it was ended elsewhere."""
+        ...
+
+    def push(self, text: str) -> None:
+        """Take a piece of the text."""
+        ...
+
+    def finish(self, result: Reply | BaseException) -> None:
+        """Take the end; nothing comes after it."""
+        ...
 
 
 class Generation:
-    """One run of the loop; iterate it for text, then read ``reply``.
+    """One request and how far it is.
 
-    ``sample`` chooses the next token after a decode; ``cancelled`` is asked before every step.
+    ``tokens`` are those of the prompt and the answer. Those of them that are not in ``sequence``
+    yet are what is to be decoded next: the whole prompt, one token, or all that was lost.
+
+    Attributes:
+        gap: which of ``tokens`` were dropped to make them fit.
+        sequence: its place in the cache, while it has one.
     """
 
     def __init__(
         self,
-        session: Session,
-        vocabulary: Vocabulary,
         request: Request,
-        *,
-        sample: Callable[[], int],
-        cancelled: Callable[[], bool],
+        vocabulary: Vocabulary,
+        client: Client,
+        make_sampler: Callable[[], Sampler],
     ) -> None:
-        if not request.prompt:
-            raise InvalidOptionError("the prompt is empty", hint="Give at least one character.")
-        self._session, self._vocabulary, self._request = session, vocabulary, request
-        self._sample, self._cancelled = sample, cancelled
-        self._tokens: list[int] = []
+        self.request, self.client = request, client
+        self.tokens = list(request.prompt.tokens)
+        self.gap = NO_GAP
+        self.sequence: Sequence | None = None
+        self.reason: FinishReason | None = None
+        self._vocabulary, self._make_sampler = vocabulary, make_sampler
+        self._sampler: Sampler | None = None
+        self._decoder, self._stops = TextDecoder(), StopMatcher(request.stop)
         self._text: list[str] = []
-        self._reason: FinishReason = "stop"
-        self._cached = 0
-        self._started = time.perf_counter()
-        self._first = self._last = self._started
-
-    def __iter__(self) -> Iterator[str]:
-        for text in self._visible():
-            if text:
-                self._text.append(text)
-                yield text
-
-    def _visible(self) -> Iterator[str]:
-        """Text up to the first stop string."""
-        decoder, stops = TextDecoder(), StopMatcher(self._request.stop)
-        for token in self._run():
-            yield stops.push(decoder.push(self._vocabulary.piece(token)))
-            if stops.stopped:
-                return
-        yield stops.push(decoder.finish())
-        yield stops.finish()
-
-    def _run(self) -> Iterator[int]:
-        """Tokens until something ends them; sets the reason."""
-        session, request = self._session, self._request
-        cached = session.prefill(request.prompt, cancelled=self._cancelled)
-        self._first = self._last = time.perf_counter()
-        if cached is None:
-            self._reason = "cancelled"
-            return
-        self._cached = cached
-        while True:
-            token = self._sample()
-            self._last = time.perf_counter()
-            if not self._tokens:
-                self._first = self._last
-            if self._vocabulary.is_end(token):
-                return
-            self._tokens.append(token)
-            yield token
-            if len(self._tokens) == request.max_tokens:
-                self._reason = "length"
-                return
-            if session.is_full:
-                self._reason = "context"
-                return
-            if self._cancelled() or not session.append(token):
-                self._reason = "cancelled"
-                return
+        self._prompt_tokens = self._cached = 0
+        self._started = self._first = self._last = time.perf_counter()
 
     @property
-    def reply(self) -> Reply:
-        """The result, once the iteration has ended."""
+    def has_begun(self) -> bool:
+        """Whether it had a sequence before."""
+        return self._sampler is not None
+
+    @property
+    def remaining(self) -> int | None:
+        """How many tokens it may still generate, if that is limited."""
+        limit = self.request.max_tokens
+        return None if limit is None else limit - self._n_generated
+
+    @property
+    def _n_generated(self) -> int:
+        return len(self.tokens) - len(self.request.prompt.tokens)
+
+    def begin(self, sequence: Sequence) -> None:
+        """Take a place in the cache; what is in it already is reused."""
+        self.sequence = sequence
+        if self._sampler is None:
+            self._started = self._first = self._last = time.perf_counter()
+            self._prompt_tokens = len(self.tokens) - self.gap.length
+            self._cached = sequence.length
+            self._sampler = self._make_sampler()
+
+    def sample(self, index: int) -> None:
+        """Choose the next token, and hand its text over; sets ``reason`` if it was the last."""
+        assert self._sampler is not None  # noqa: S101 - begin() came first
+        token = self._sampler.sample(index)
+        self._last = time.perf_counter()
+        if not self._n_generated:
+            self._first = self._last
+        if self._vocabulary.is_end(token):
+            self.reason = "stop"
+            return
+        self.tokens.append(token)
+        self._push(self._stops.push(self._decoder.push(self._vocabulary.piece(token))))
+        if self._stops.stopped:
+            self.reason = "stop"
+        elif self._n_generated == self.request.max_tokens:
+            self.reason = "length"
+
+    def _push(self, text: str) -> None:
+        if text:
+            self._text.append(text)
+            self.client.push(text)
+
+    def finish(self, result: FinishReason | BaseException, n_ctx: int) -> None:
+        """End it, for whatever reason; the client gets a reply or the error."""
+        sampler, self._sampler = self._sampler, None
+        if not self._n_generated:
+            self._first = self._last = time.perf_counter()
+        seed = 0
+        if sampler is not None:
+            seed = sampler.seed
+            sampler.close()
+        if isinstance(result, BaseException):
+            self.client.finish(result)
+            return
+        self._push(self._stops.push(self._decoder.finish()))
+        self._push(self._stops.finish())
+        self.client.finish(self._reply(result, seed, n_ctx))
+
+    def _reply(self, reason: FinishReason, seed: int, n_ctx: int) -> Reply:
+        prompt = self.request.prompt
         return Reply(
             text="".join(self._text),
-            finish_reason=self._reason,
-            tokens=tuple(self._tokens),
-            prompt_tokens=len(self._request.prompt),
+            finish_reason=reason,
+            tokens=tuple(self.tokens[len(prompt.tokens) :]),
+            prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached,
-            context_tokens=len(self._session.tokens),
-            n_ctx=self._session.n_ctx,
+            context_tokens=0 if self.sequence is None else self.sequence.length,
+            n_ctx=n_ctx,
             prefill_seconds=self._first - self._started,
             decode_seconds=self._last - self._first,
-            seed=self._request.seed,
+            seed=seed,
+            dropped_tokens=self.gap.length,
+            dropped_turns=prompt.dropped_turns,
         )

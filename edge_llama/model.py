@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import threading
+import dataclasses
 import weakref
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, overload
 
-from .chat import Chat, Message, as_dicts
+from .chat import Chat
 from .config import ModelConfig
 from .engine import Engine
-from .errors import InvalidOptionError, TemplateError
+from .errors import InvalidOptionError
 from .gguf_file import GGUFInfo, inspect
 from .opening import Opened, open_native
-from .prompt import chat_tokens
+from .prompting import Prompting
 from .rules import with_options
 from .sampling import Sampling
 from .stream import Job, Stream
-from .template import ChatTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,10 +25,17 @@ if TYPE_CHECKING:
 
     from .generate import Reply
     from .memory import MemoryPlan, MemoryReceipt
+    from .messages import Message
+    from .overflow import Prompt
 
 
 class Model:
-    """An open model. Every method may be called from any thread; generations queue.
+    """An open model. Every method may be called from any thread.
+
+    Up to :attr:`ModelConfig.n_parallel` generations run at the same time, in one batch; more wait.
+    They share the context: ``n_ctx`` is what each may use, and what all of them have. When it is
+    short, the last to begin steps aside until there is room. In a batch the last bits of logits
+    differ from those of a generation that runs alone, so that a near tie may fall the other way.
 
     Use it as a context manager, or call :meth:`close`; a model that is forgotten closes itself,
     also when the interpreter ends.
@@ -37,12 +44,11 @@ class Model:
     def __init__(self, info: GGUFInfo, opened: Opened) -> None:
         """Do not call: use :meth:`open`."""
         self.info = info
-        self.config = opened.config
+        self.config = config = opened.config
         self.n_ctx = opened.plan.n_ctx
         self._opened, self._native = opened, opened.native
-        self._engine = Engine(opened.native, opened.context)
-        self._template: ChatTemplate | None = None
-        self._template_lock = threading.Lock()
+        self._prompting = Prompting(info, self._native, overflow=config.overflow, n_ctx=self.n_ctx)
+        self._engine = Engine(opened.native, opened.context, parked_bytes=opened.parked_bytes)
         self._finalizer = weakref.finalize(self, self._engine.close)
 
     @classmethod
@@ -118,28 +124,72 @@ class Model:
         Raises:
             StateError: the model is closed.
             InvalidOptionError: the prompt is empty.
-            ContextOverflowError (when iterating): the prompt does not fit into the context.
+            ContextOverflowError: the prompt does not fit into the context.
         """
-        if not isinstance(prompt, str):
-            tokens = self._checked(prompt)
-        elif not prompt:
-            raise InvalidOptionError("the prompt is empty", hint="Give at least one character.")
-        elif raw or not self.has_chat_template:
-            tokens = self.tokenize(prompt)
-        else:
-            tokens = self._chat_tokens([Message("user", prompt)])
-        return self._start(tokens, sampling or Sampling(), None)
+        sampling = sampling or Sampling()
+        return self._start(self._job(self._prompting.text(prompt, sampling, raw=raw), sampling))
 
+    @overload
     def generate(
-        self, prompt: str | Sequence[int], *, sampling: Sampling | None = None, raw: bool = False
-    ) -> Reply:
-        """Answer ``prompt`` and return the whole :class:`Reply`; as :meth:`stream` otherwise."""
-        with self.stream(prompt, sampling=sampling, raw=raw) as stream:
-            return stream.reply
+        self, prompt: str | Sequence[int], *, sampling: Sampling | None = ..., raw: bool = ...
+    ) -> Reply: ...
+    @overload
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        n: int,
+        sampling: Sampling | None = ...,
+        raw: bool = ...,
+    ) -> list[Reply]: ...
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        n: int | None = None,
+        sampling: Sampling | None = None,
+        raw: bool = False,
+    ) -> Reply | list[Reply]:
+        """Answer ``prompt`` and return the whole :class:`Reply`; as :meth:`stream` otherwise.
+
+        With ``n``, return that many candidates; the prompt is read once. A seed is the first
+        one's, and counts up for the others.
+        """
+        if n is None:
+            with self.stream(prompt, sampling=sampling, raw=raw) as stream:
+                return stream.reply
+        if n < 1:
+            raise InvalidOptionError(f"n = {n} is not possible", hint="Use 1 or more.")
+        sampling = sampling or Sampling()
+        read = self._prompting.text(prompt, sampling, raw=raw)
+        return self._replies([self._job(read, _with_seed(sampling, i)) for i in range(n)])
+
+    def generate_many(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        *,
+        sampling: Sampling | None = None,
+        raw: bool = False,
+    ) -> list[Reply]:
+        """Answer many prompts, several at a time, and return the replies in their order.
+
+        A beginning that they share is read once. Errors are those of :meth:`stream`; one of
+        them ends all.
+        """
+        sampling = sampling or Sampling()
+        read = [self._prompting.text(prompt, sampling, raw=raw) for prompt in prompts]
+        return self._replies([self._job(prompt, sampling) for prompt in read])
+
+    def _replies(self, jobs: list[Job]) -> list[Reply]:
+        """Run jobs together; if anything goes wrong, none is left running."""
+        with ExitStack() as stack:
+            streams = [stack.enter_context(Stream(job, self._engine.cancel)) for job in jobs]
+            self._engine.submit(jobs)
+            return [stream.reply for stream in streams]
 
     def chat(self, *, system: str | None = None, sampling: Sampling | None = None) -> Chat:
         """Begin a conversation; TemplateError when the model has no chat template."""
-        self._chat_template()
+        self._prompting.template()
         return Chat(self._answer, system=system, sampling=sampling)
 
     def tokenize(self, text: str) -> list[int]:
@@ -148,53 +198,35 @@ class Model:
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Turn token ids into text; control tokens have none."""
-        pieces = [self._native.piece(token) for token in self._checked(tokens)]
+        pieces = [self._native.piece(token) for token in self._prompting.checked(tokens)]
         return b"".join(pieces).decode("utf-8", errors="replace")
 
-    def _checked(self, tokens: Sequence[int]) -> list[int]:
-        for token in tokens:
-            if not 0 <= token < self._native.n_vocab:
-                raise InvalidOptionError(
-                    f"token {token} is not in the vocabulary of {self._native.n_vocab}",
-                    hint="Use ids of this model's own tokenizer.",
-                )
-        if not tokens:
-            raise InvalidOptionError("the prompt is empty", hint="Give at least one token.")
-        return list(tokens)
-
-    def _start(
-        self, tokens: list[int], sampling: Sampling, on_reply: Callable[[Reply], None] | None
+    def _answer(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        on_reply: Callable[[Reply], None],
+        dropped_turns: int,
     ) -> Stream:
-        job = Job(tokens, sampling.resolve(self.info.metadata), on_reply)
-        self._engine.submit(job)
+        prompt = self._prompting.chat(messages, sampling, dropped_turns=dropped_turns)
+        return self._start(self._job(prompt, sampling, on_reply))
+
+    def _job(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_reply: Callable[[Reply], None] | None = None,
+    ) -> Job:
+        """Return a job whose options leave nothing open: what is not set is the model's default."""
+        return Job(prompt, sampling.resolve(self.info.metadata), on_reply)
+
+    def _start(self, job: Job) -> Stream:
+        self._engine.submit([job])
         return Stream(job, self._engine.cancel)
 
-    def _answer(
-        self, messages: Sequence[Message], sampling: Sampling, on_reply: Callable[[Reply], None]
-    ) -> Stream:
-        return self._start(self._chat_tokens(messages), sampling, on_reply)
 
-    def _chat_tokens(self, messages: Sequence[Message]) -> list[int]:
-        return chat_tokens(
-            self._native,
-            self._chat_template(),
-            as_dicts(messages),
-            bos=self._text(self._native.bos),
-        )
-
-    def _text(self, token: int | None) -> str:
-        return "" if token is None else self._native.text(token)
-
-    def _chat_template(self) -> ChatTemplate:
-        with self._template_lock:
-            if self._template is None:
-                source = self.info.chat_template
-                if source is None:
-                    raise TemplateError(
-                        f"{self.info.path}: the model has no chat template",
-                        hint="It is probably a base model; let it continue text with generate.",
-                    )
-                self._template = ChatTemplate(
-                    source, bos=self._text(self._native.bos), eos=self._text(self._native.eos)
-                )
-            return self._template
+def _with_seed(sampling: Sampling, number: int) -> Sampling:
+    """Return the options of candidate ``number``: a seed of its own."""
+    if sampling.seed is None:
+        return sampling
+    return dataclasses.replace(sampling, seed=(sampling.seed + number) % (2**32 - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,6 +32,13 @@ class Opened:
     native: NativeModel
     context: NativeContext
 
+    @property
+    def parked_bytes(self) -> int:
+        """Host memory for the states of conversations that left the cache, in bytes."""
+        if self.config.parked_mib is not None:
+            return self.config.parked_mib << 20
+        return 0 if self.plan.budget is not None else self.plan.host.kv_cache
+
     def receipt(self) -> MemoryReceipt:
         """Hold what it takes now beside the plan."""
         buffers = (*self.native.buffers, *self.context.buffers)
@@ -48,7 +56,7 @@ def open_native(
         LoadCancelledError, ModelFileError, NativeLibraryError: as :func:`~edge_llama.loading.load`.
     """
     hardware = read_hardware()
-    plan = plan_memory(info, config, hardware)
+    plan = plan_memory(info, config, hardware, _demand(config))
     native = load(info, plan.apply(config), on_progress)
     try:
         return _with_context(info, config, hardware, plan, native)
@@ -77,8 +85,16 @@ def _with_context(
     opened.context.close()
     factor = allocated / plan.host.compute
     logger.info("compute buffers are %.2f times what was planned; planning again", factor)
-    plan = plan_memory(info, config, hardware, Demand(compute_factor=factor))
+    plan = plan_memory(
+        info, config, hardware, dataclasses.replace(_demand(config), compute_factor=factor)
+    )
     return _open_context(plan, config, native)
+
+
+def _demand(config: ModelConfig) -> Demand:
+    sequences = config.n_parallel
+    parked = (config.parked_mib or 0) << 20
+    return Demand(n_parallel=sequences, n_outputs=sequences, reserved=parked)
 
 
 def _open_context(plan: MemoryPlan, config: ModelConfig, native: NativeModel) -> Opened:

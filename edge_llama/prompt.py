@@ -36,6 +36,7 @@ def chat_tokens(
     messages: Sequence[Mapping[str, str]],
     *,
     bos: str,
+    add_generation_prompt: bool = True,
 ) -> list[int]:
     """Render ``messages`` and tokenise the result; only the template makes control tokens.
 
@@ -44,7 +45,7 @@ def chat_tokens(
     stand_ins: dict[str, str] = {}
     if any(_has_special(tokenizer, message["content"]) for message in messages):
         messages, stand_ins = _replace_specials(tokenizer, messages)
-    text = template.render(messages)
+    text = template.render(messages, add_generation_prompt=add_generation_prompt)
     add_special = not (bos and text.startswith(bos))
     if not stand_ins:
         return tokenizer.tokenize(text, add_special=add_special, parse_special=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .config import ModelConfig
+from .decoder import Part
 from .gguf_file import inspect
 from .native import NativeContext, NativeModel
 
@@ -56,7 +57,7 @@ class Reading:
             count = len(tokens)
             context = NativeContext(model, self._config, n_ctx=count, n_outputs=count)
             try:
-                context.decode(tokens, 0, all_logits=True)
+                context.decode([Part(0, tokens, 0, wants_logits=True)], all_logits=True)
                 logits: npt.NDArray[np.float32] = context.logits(count).copy()
                 return logits
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import queue
 import sys
 import threading
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from .generate import Reply
     from .logprobs import TokenLogprob
+    from .overflow import Prompt
     from .sampling import Sampling
 
 #: Blocking without a timeout cannot be interrupted by Ctrl-C on Windows.
@@ -26,24 +28,45 @@ class Job:
 
     def __init__(
         self,
-        prompt: list[int],
+        prompt: Prompt,
         sampling: Sampling,
-        on_reply: Callable[[Reply], None] | None,
+        on_reply: Callable[[Reply], None] | None = None,
     ) -> None:
         self.prompt, self.sampling, self.on_reply = prompt, sampling, on_reply
-        self.cancelled = threading.Event()
+        self.cancelled = False
         self.done = threading.Event()
         self.reply: Reply | None = None
         self.error: BaseException | None = None
         self.logprobs: list[TokenLogprob] = []
         self.texts: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._unclaimed = [True]
+
+    def claim(self) -> bool:
+        """Return True to the first caller only: who may begin the job, or end it unbegun.
+
+        Without a lock, because a forgotten stream is cancelled wherever the garbage collector
+        happens to run, perhaps in a thread that holds the lock; ``list.pop`` is atomic.
+        """
+        try:
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
+
+    def push(self, text: str) -> None:
+        """Hand a piece of text to the stream."""
+        self.texts.put(text)
 
     def finish(self, result: Reply | BaseException) -> None:
         """End the job, for every consumer."""
+        if not isinstance(result, BaseException) and self.on_reply is not None:
+            try:
+                self.on_reply(result)
+            except BaseException as error:  # noqa: BLE001 - handed to the consumer
+                result = error
         if isinstance(result, BaseException):
             self.error = result
         else:
-            self.reply = result
+            self.reply = dataclasses.replace(result, logprobs=tuple(self.logprobs))
         self.done.set()
         self.texts.put(None)
 

@@ -80,6 +80,16 @@ def test_generate_prints_the_answer_and_nothing_else(run_cli: RunCLI) -> None:
 
 
 @pytest.mark.model
+def test_what_leaves_the_context_is_shown(run_cli: RunCLI) -> None:
+    run = run_cli("generate", "--raw", "-c", "64", "-n", "2", stdin="word " * 80)
+    assert run.returncode == 0
+    assert run.stderr == "(the 32 oldest tokens dropped)\n"
+    refused = run_cli("generate", "--raw", "-c", "64", "--overflow", "refuse", stdin="word " * 80)
+    assert refused.returncode == 1
+    assert_one_line_error(refused, "the context 64", "--ctx")
+
+
+@pytest.mark.model
 def test_generate_json(run_cli: RunCLI, embedded: Path) -> None:
     run = run_cli(
         "generate",

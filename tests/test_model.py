@@ -26,6 +26,7 @@ from edge_llama import (
     StateError,
     TemplateError,
 )
+from edge_llama.decoder import Part
 from edge_llama.native import NativeContext, NativeModel, NativeSampler
 from edge_llama.native.library import llama
 from edge_llama_convert import convert, plan
@@ -77,7 +78,7 @@ def test_a_converted_model_answers_greedily_like_llama_cpp(converted_q8: Path) -
         for prompt in ("Why is the sky blue?", "Write a haiku about the sea."):
             stream = model.stream(prompt, sampling=Sampling(temperature=0, max_tokens=32))
             reply = stream.reply
-            tokens = stream._job.prompt
+            tokens = stream._job.prompt.tokens
             assert list(reply.tokens) == greedy_reference(converted_q8, tokens, 32)
             assert reply.completion_tokens > 3
 
@@ -96,8 +97,8 @@ def test_logits_of_the_converted_model_agree_with_transformers(
         for i, prompt in enumerate(reference["prompts"]):
             tokens = native.tokenize(str(prompt), add_special=True, parse_special=True)
             assert tokens == reference[f"ids_{i}"].tolist()
-            context.truncate(0)
-            assert context.decode(tokens, 0, all_logits=True)
+            context.clear()
+            assert context.decode([Part(0, tokens, 0, wants_logits=True)], all_logits=True)
             logits = context.logits(len(tokens))
             assert logits.argmax(axis=1).tolist() == reference[f"top_{i}"].tolist()
             ours = logits[:, reference["columns"]].astype(np.float64)
@@ -166,8 +167,8 @@ def test_a_user_cannot_forge_control_tokens(model: Model) -> None:
     native = model._native
     start = native.tokenize("<|im_start|>", add_special=False, parse_special=True)
     assert len(start) == 1
-    harmless = model.stream("Hi there", sampling=Sampling(max_tokens=1))._job.prompt
-    attacked = model.stream(attack, sampling=Sampling(max_tokens=1))._job.prompt
+    harmless = model.stream("Hi there", sampling=Sampling(max_tokens=1))._job.prompt.tokens
+    attacked = model.stream(attack, sampling=Sampling(max_tokens=1))._job.prompt.tokens
     for token in native.special_texts():
         assert attacked.count(token) == harmless.count(token)
     rendered = "".join(native.text(token) for token in attacked)
@@ -218,19 +219,96 @@ def test_a_cancelled_answer_stays_in_the_conversation_as_far_as_it_came(model: M
     assert [message.role for message in chat.messages] == ["user", "assistant"]
 
 
-def test_concurrent_generations_queue(model: Model) -> None:
+def test_generations_of_several_threads_run_together(model: Model) -> None:
     expected = model.generate("Name a fruit.", sampling=GREEDY).text
     answers: list[str] = []
 
     def ask() -> None:
         answers.append(model.generate("Name a fruit.", sampling=GREEDY).text)
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == [expected] * 4
+    assert answers == [expected] * 6
+
+
+def test_candidates_read_the_prompt_once_and_have_seeds_of_their_own(model: Model) -> None:
+    prompt = f"Continue this story: {'The dragon slept in a cave by the sea. ' * 5}"
+    sampling = Sampling(temperature=1.5, seed=2**32 - 3, max_tokens=8)
+    model.generate("Something else.", sampling=GREEDY)
+    replies = model.generate(prompt, n=5, sampling=sampling)
+    assert [reply.seed for reply in replies] == [2**32 - 3, 2**32 - 2, 0, 1, 2]
+    assert len({reply.tokens for reply in replies}) > 1
+    length = replies[0].prompt_tokens
+    assert [reply.cached_tokens for reply in replies[1:]] == [length - 1] * 4
+    again = model.generate(prompt, n=5, sampling=sampling)
+    assert [reply.tokens for reply in again] == [reply.tokens for reply in replies]
+    assert len(model.generate(prompt, n=1, sampling=sampling)) == 1
+    with pytest.raises(InvalidOptionError):
+        model.generate(prompt, n=0)
+
+
+def test_many_prompts_give_their_replies_in_order(model: Model) -> None:
+    sampling = Sampling(temperature=0, max_tokens=5)
+    prompts = [f"Say the word {word}." for word in ("one", "two", "three", "four", "five", "six")]
+    replies = model.generate_many(prompts, sampling=sampling)
+    alone = [model.generate(prompt, sampling=sampling).text for prompt in prompts]
+    assert [reply.text for reply in replies] == alone
+    assert len(set(alone)) > 1
+    assert model.generate_many([]) == []
+    with pytest.raises(ContextOverflowError):
+        model.generate_many(["Hello!", "word " * 3000])
+
+
+def test_one_who_cancels_leaves_the_others_alone(model: Model) -> None:
+    expected = model.generate("List the planets.", sampling=GREEDY).text
+    reading = model.stream(LONG, sampling=GREEDY)
+    answering = model.stream("List the planets.", sampling=GREEDY)
+    next(answering)
+    reading.cancel()
+    assert reading.reply.finish_reason == "cancelled"
+    assert answering.reply.text == expected
+
+
+def test_one_who_waits_is_cancelled_at_once(embedded: Path) -> None:
+    with Model.open(embedded, n_ctx=2048, n_parallel=1) as model:
+        reading = model.stream(LONG, sampling=GREEDY)
+        waiting = model.stream("Hello!", sampling=GREEDY)
+        waiting.cancel()
+        assert waiting.reply.finish_reason == "cancelled"
+        assert not reading.finished
+        reading.cancel()
+
+
+def test_a_conversation_outgrows_a_small_context(embedded: Path) -> None:
+    sampling = Sampling(temperature=0, max_tokens=16)
+    question = f"{'The cat sat on the mat. ' * 9} What animal is this about?"
+    with Model.open(embedded, n_ctx=256) as model:
+        chat = model.chat(system="Be brief.", sampling=sampling)
+        replies = [chat.send(question) for _ in range(5)]
+        assert [reply.dropped_tokens > 0 for reply in replies] == [False] * 2 + [True] * 3
+        for reply in replies:
+            assert reply.finish_reason in {"stop", "length"}
+            assert "cat" in reply.text.lower()
+        for reply in replies[1:]:  # little but the new question's 80 tokens was read
+            assert reply.prompt_tokens - reply.cached_tokens < 100 < reply.prompt_tokens
+
+
+def test_a_conversation_that_made_room_goes_on_as_if_it_had_not(embedded: Path) -> None:
+    question = f"{'The cat sat on the mat. ' * 45} What animal is this about?"
+    answers = []
+    for interrupted in (False, True):
+        with Model.open(embedded, n_ctx=512) as model:
+            chat = model.chat(sampling=Sampling(temperature=0, max_tokens=8))
+            chat.send(question)
+            if interrupted:
+                model.generate([5] * 300, sampling=Sampling(max_tokens=1))
+            last = chat.send("Why?")
+            assert last.cached_tokens > 300
+            answers.append(last.tokens)
+    assert answers[0] == answers[1]
 
 
 def test_async_iteration(model: Model) -> None:
@@ -280,6 +358,8 @@ def test_small_contexts_and_batches_do_not_abort(embedded: Path) -> None:
         with Model.open(embedded, n_ctx=n_ctx, n_batch=n_batch) as model:
             reply = model.generate([1, 2, 3], sampling=Sampling(temperature=0, max_tokens=50))
             assert reply.context_tokens <= n_ctx
+            assert reply.finish_reason == "stop" or reply.completion_tokens == 50
+            assert (reply.dropped_tokens > 0) == (n_ctx == 8)
 
 
 @pytest.mark.parametrize("kv_type", ["q8_0", "q4_0"])
@@ -317,22 +397,29 @@ def test_sampling_before_decoding_is_an_error_not_an_abort(embedded: Path) -> No
     sampler = NativeSampler(native, Sampling())
     with pytest.raises(StateError):
         sampler.sample(context)
-    assert context.decode([1, 2, 3], 0)
+    assert context.decode([Part(0, [1, 2, 3], 0, wants_logits=True)])
     for index in (0, 3, -2, 300):  # only the last of the three has logits
         with pytest.raises(StateError):
             sampler.sample(context, index)
     assert sampler.clone().sample(context, 2) == sampler.sample(context)
-    with pytest.raises(ValueError, match="do not fit"):
-        context.decode([1] * 300, 0)
-    with pytest.raises(ValueError, match="not in the vocabulary"):
-        context.decode([49152], 0)
+    for part, fault in (
+        (Part(0, [1] * 300, 0, wants_logits=True), "do not fit"),
+        (Part(0, [1], 256, wants_logits=True), "do not fit"),
+        (Part(0, [49152], 0, wants_logits=True), "not in the vocabulary"),
+        (Part(4, [1], 0, wants_logits=True), "no sequence 4"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            context.decode([part])
+    for call in (context.truncate, context.state_size, context.save):
+        with pytest.raises(ValueError, match="no sequence -1"):
+            call(-1, *([0] if call == context.truncate else []))
     with pytest.raises(ValueError, match="not in the vocabulary"):
         native.piece(49152)
     for thing in (sampler, context, native):
         thing.close()
         thing.close()
     with pytest.raises(StateError):
-        context.decode([1], 0)
+        context.decode([Part(0, [1], 0, wants_logits=True)])
 
 
 @pytest.mark.parametrize(

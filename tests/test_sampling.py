@@ -85,7 +85,7 @@ def test_the_model_s_own_defaults_apply_unless_set(tiny_checkpoint: Path, tmp_pa
 def test_logprobs_are_the_model_s(model: Model, embedded: Path) -> None:
     sampling = Sampling(temperature=1.2, seed=5, max_tokens=8, logprobs=3)
     stream = model.stream("Name a fruit.", sampling=sampling)
-    prompt = stream._job.prompt
+    prompt = stream._job.prompt.tokens
     for _ in stream:
         assert stream.logprobs
     reply = stream.reply

@@ -48,7 +48,14 @@ def generate(
     .gguf or lies in models/ is taken as the model, with the prompt on standard input.
     """
     from .memory import memory_facts
-    from .runtime import open_model, read_stdin, show_logprobs, show_memory, write_stream
+    from .runtime import (
+        dropped,
+        open_model,
+        read_stdin,
+        show_logprobs,
+        show_memory,
+        write_stream,
+    )
 
     name, prompt = _model_and_prompt(first, second, model)
     if raw and system is not None:
@@ -68,6 +75,8 @@ def generate(
             reply = write_stream(stream)
             console.write("\n")
             show_logprobs(reply)
+            for line in dropped(reply):
+                console.note(f"({line})")
             if console.is_verbose():
                 show_memory(opened)
             return
@@ -84,6 +93,7 @@ def generate(
                     "prompt_tokens": reply.prompt_tokens,
                     "completion_tokens": reply.completion_tokens,
                     "context": reply.n_ctx,
+                    "dropped_tokens": reply.dropped_tokens,
                 },
                 "timings": {
                     "load_seconds": round(load_seconds, 4),

@@ -30,6 +30,7 @@ _MODEL_FLAGS = {
     "memory": ("--memory",),
     "n_ctx": ("--ctx", "-c"),
     "kv_type": ("--kv-type",),
+    "overflow": ("--overflow",),
     "flash_attention": ("--flash-attention",),
     "repack": ("--repack",),
     "device": ("--device",),

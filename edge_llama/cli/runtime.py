@@ -72,6 +72,7 @@ def summary(reply: Reply) -> str:
         f"{reply.tokens_per_second:.1f} tokens/s",
         f"prompt {new} new + {reply.cached_tokens} cached in {reply.prefill_seconds:.2f} s",
         f"context {reply.context_tokens}/{reply.n_ctx}",
+        *dropped(reply),
     ]
     endings = {
         "length": "ended at --max-tokens",
@@ -81,3 +82,13 @@ def summary(reply: Reply) -> str:
     if reply.finish_reason in endings:
         parts.append(endings[reply.finish_reason])
     return "[" + " | ".join(parts) + "]"
+
+
+def dropped(reply: Reply) -> list[str]:
+    """Say what had to leave the context so that the rest could stay, if anything."""
+    lines = []
+    if reply.dropped_turns:
+        lines.append(f"the {reply.dropped_turns} oldest turns dropped")
+    if reply.dropped_tokens:
+        lines.append(f"the {reply.dropped_tokens} oldest tokens dropped")
+    return lines

@@ -1,4 +1,4 @@
-"""A context: the KV cache and the buffers to compute in. Used by one thread at a time."""
+"""A context: the KV cache of all sequences and the buffers to compute in; for one thread."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..config import ModelConfig
+    from ..decoder import Part, State
     from .model import NativeModel
 
 #: ggml's type numbers for the KV cache.
 _KV_TYPES = {"auto": 1, "f16": 1, "q4_0": 2, "q8_0": 8}
 
+#: What ``llama_decode`` returns when the abort callback ended it.
+_ABORTED = 2
+
 
 class NativeContext:
-    """``llama_context`` with one sequence.
+    """``llama_context`` whose sequences share one cache; a :class:`~edge_llama.decoder.Decoder`.
 
-    ``n_outputs`` is the number of positions per batch whose logits may be asked for; 1 saves the
-    memory of a large logits buffer (n_batch * n_vocab * 4 bytes). ``buffers`` says what was
-    allocated where.
+    ``n_outputs`` is the number of positions per batch whose logits may be asked for, by default
+    one for each sequence; few save the memory of a large buffer (n_outputs * n_vocab * 4 bytes).
+    ``buffers`` says what was allocated where.
 
     Raises:
         OutOfMemoryError: the KV cache or the compute buffers cannot be allocated.
@@ -44,12 +48,15 @@ class NativeContext:
         # A context smaller than the batch makes llama.cpp clamp n_batch, and a batch larger than
         # that is an abort; so the batch never exceeds either.
         self.n_batch = min(config.n_batch, n_ctx)
-        self.n_outputs = min(n_outputs, self.n_batch)
+        self.n_sequences = min(config.n_parallel, self.n_batch)
+        # llama.cpp aborts when there are fewer outputs than sequences.
+        self.n_outputs = max(n_outputs, self.n_sequences)
         params = lib.llama_context_default_params()
         params.n_ctx = -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
         params.n_batch = self.n_batch
         params.n_ubatch = min(config.n_ubatch or self.n_batch, self.n_batch)
-        params.n_seq_max = 1
+        params.n_seq_max = self.n_sequences
+        params.kv_unified = True
         params.n_outputs_max = self.n_outputs
         params.n_threads = params.n_threads_batch = config.n_threads
         params.flash_attn_type = _flash_attention(lib, config)
@@ -64,8 +71,10 @@ class NativeContext:
                 hint="Use a smaller n_ctx (--ctx), or kv_type q8_0.",
             )
         self._memory = lib.llama_get_memory(self._handle)
+        self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
+        self._is_shifted = False
         self._abort = ctypes.create_string_buffer(2)
-        lib.llama_set_abort_callback(self._handle, abort_callback(), ctypes.addressof(self._abort))
+        self._set_abortable(abortable=True)
         self._n_decoded = 0
         self._make_batch()
 
@@ -73,18 +82,19 @@ class NativeContext:
         """Make the batch whose arrays are reused by every call."""
         n = self.n_batch
         int32 = ctypes.POINTER(ctypes.c_int32)
-        sequence = np.zeros(1, dtype=np.int32)
-        self._token, self._pos = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=np.int32)
-        self._wanted = np.zeros(n, dtype=np.int8)
-        n_seq_id = np.ones(n, dtype=np.int32)
-        seq_id = (int32 * n)(*[sequence.ctypes.data_as(int32)] * n)
+        # ctypes rather than numpy arrays: a token at a time, they take a fraction of the time.
+        self._token, self._pos = (ctypes.c_int32 * n)(), (ctypes.c_int32 * n)()
+        self._sequence, self._wanted = (ctypes.c_int32 * n)(), (ctypes.c_int8 * n)()
+        n_seq_id = (ctypes.c_int32 * n)(*[1] * n)
+        first = ctypes.addressof(self._sequence)
+        seq_id = (int32 * n)(*(ctypes.cast(first + 4 * i, int32) for i in range(n)))
         batch = self._batch = self._lib.llama_batch()
-        batch.token = self._token.ctypes.data_as(int32)
-        batch.pos = self._pos.ctypes.data_as(int32)
-        batch.n_seq_id = n_seq_id.ctypes.data_as(int32)
+        batch.token = ctypes.cast(self._token, int32)
+        batch.pos = ctypes.cast(self._pos, int32)
+        batch.n_seq_id = ctypes.cast(n_seq_id, int32)
         batch.seq_id = ctypes.cast(seq_id, ctypes.POINTER(int32))
-        batch.logits = self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
-        self._keep = (sequence, n_seq_id, seq_id)  # the batch holds bare addresses
+        batch.logits = ctypes.cast(self._wanted, ctypes.POINTER(ctypes.c_int8))
+        self._keep = (n_seq_id, seq_id)  # the batch holds bare addresses
 
     @property
     def handle(self) -> int:
@@ -107,54 +117,146 @@ class NativeContext:
         """Take an abort request back."""
         self._abort[0] = b"\x00"
 
-    def decode(self, tokens: Sequence[int], position: int, *, all_logits: bool = False) -> bool:
-        """Compute up to ``n_batch`` tokens at ``position``; the logits of the last are kept.
+    def _set_abortable(self, *, abortable: bool) -> None:
+        callback = abort_callback() if abortable else self._lib.ggml_abort_callback()
+        flag = ctypes.addressof(self._abort)
+        self._lib.llama_set_abort_callback(self.handle, callback, flag)
 
-        Returns False if it was aborted; the cache is then as it was before. ``all_logits`` keeps
-        the logits of every token (at most ``n_outputs``).
+    def decode(self, parts: Sequence[Part], *, all_logits: bool = False) -> bool:
+        """Compute up to ``n_batch`` tokens; the logits that parts want are kept.
+
+        Returns False if it was aborted; every sequence must then be truncated to where it was.
+        ``all_logits`` keeps the logits of every token (at most ``n_outputs``).
 
         Raises:
             ValueError: more tokens than fit, or ids outside the vocabulary.
-            BackendError: llama.cpp failed.
+            BackendError: llama.cpp failed; the cache is in doubt.
         """
-        count = len(tokens)
-        wanted = count if all_logits else 1
-        if not 0 < count <= self.n_batch or position + count > self.n_ctx:
+        self._n_decoded = end = 0
+        for part in parts:
+            start, end = end, end + len(part.tokens)
+            self._fill(part, start, end)
+        if all_logits:
+            self._wanted[:end] = [1] * end
+        if (end if all_logits else len(parts)) > self.n_outputs:
+            raise ValueError(f"more logits asked for than the {self.n_outputs} that are kept")
+        self._batch.n_tokens = end
+        if self._is_shifted:
+            # llama.cpp moves the keys first, and would leave them half moved.
+            self._set_abortable(abortable=False)
+        code = self._lib.llama_decode(self.handle, self._batch)
+        if self._is_shifted:
+            self._is_shifted = False
+            self._set_abortable(abortable=True)
+        if code == 0:
+            self._n_decoded = end
+        elif code != _ABORTED:
+            raise BackendError(
+                f"llama.cpp failed to decode ({code}): {last_log('no reason given')}",
+                hint="Open the model again with a smaller n_ctx; if it stays, report it.",
+            )
+        return bool(code == 0)
+
+    def _fill(self, part: Part, start: int, end: int) -> None:
+        """Put a part into ``[start, end)`` of the batch, checked: llama.cpp would abort."""
+        number, tokens, position, wants_logits = part
+        count = end - start
+        if not 0 < count <= self.n_batch - start or not 0 <= position <= self.n_ctx - count:
             raise ValueError(f"{count} tokens at {position} do not fit")
-        if wanted > self.n_outputs:
-            raise ValueError(f"logits of {wanted} tokens asked for, {self.n_outputs} kept")
         if min(tokens) < 0 or max(tokens) >= self._model.n_vocab:
             raise ValueError("a token is not in the vocabulary")
-        self._token[:count] = tokens
-        self._pos[:count] = np.arange(position, position + count)
-        self._wanted[:count] = all_logits
-        self._wanted[count - 1] = 1
-        self._batch.n_tokens = count
-        code = self._lib.llama_decode(self.handle, self._batch)
-        self._n_decoded = count if code == 0 else 0
-        if code == 0:
-            return True
-        self.truncate(position)
-        if code == 2:
-            return False
-        raise BackendError(
-            f"llama.cpp failed to decode ({code}): {last_log('no reason given')}",
-            hint="Open the model again with a smaller n_ctx; if it stays, report it.",
-        )
-
-    def truncate(self, position: int) -> None:
-        """Forget everything from ``position`` on."""
-        self._n_decoded = 0
-        if position <= 0:
-            self._lib.llama_memory_clear(self._memory, False)  # noqa: FBT003 - C signature
+        self._checked(number)
+        if count == 1:  # as short as can be: it happens for every token that is generated
+            self._token[start], self._pos[start] = tokens[0], position
+            self._sequence[start] = number
         else:
-            self._lib.llama_memory_seq_rm(self._memory, 0, position, -1)
+            self._token[start:end] = list(tokens)
+            self._pos[start:end] = list(range(position, position + count))
+            self._sequence[start:end] = [number] * count
+            self._wanted[start:end] = [0] * count
+        self._wanted[end - 1] = wants_logits
+
+    def _checked(self, sequence: int) -> int:
+        """Return the number of a sequence that exists; llama.cpp would abort on another."""
+        if not 0 <= sequence < self.n_sequences:
+            raise ValueError(f"there is no sequence {sequence}")
+        return sequence
+
+    def truncate(self, sequence: int, position: int) -> bool:
+        """Forget everything from ``position`` on; False if all had to go.
+
+        What depends on all tokens before it (a recurrent state), or kept only the newest of them
+        (a sliding window), cannot be cut anywhere.
+        """
+        self._lib.llama_memory_seq_rm(self._memory, self._checked(sequence), position, -1)
+        return self._is_whole(sequence, position)
+
+    def _is_whole(self, sequence: int, end: int) -> bool:
+        """Whether a sequence has exactly ``[0, end)``; it is emptied if not."""
+        if end > 0:
+            first = self._lib.llama_memory_seq_pos_min(self._memory, sequence)
+            last = self._lib.llama_memory_seq_pos_max(self._memory, sequence)
+            if (first, last) == (0, end - 1):
+                return True
+            self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return end <= 0
+
+    def copy(self, source: int, target: int, end: int) -> bool:
+        """Give an empty sequence the cells ``[0, end)`` of another; False if it stays empty."""
+        source, target = self._checked(source), self._checked(target)
+        self._lib.llama_memory_seq_cp(self._memory, source, target, 0, end)
+        return self._is_whole(target, end)
+
+    def shift(self, sequence: int, start: int, end: int) -> None:
+        """Forget ``[start, end)`` and move what follows, which no other sequence may share."""
+        self._is_shifted = True
+        self._lib.llama_memory_seq_rm(self._memory, self._checked(sequence), start, end)
+        self._lib.llama_memory_seq_add(self._memory, sequence, end, -1, start - end)
+
+    def state_size(self, sequence: int) -> int:
+        """Return the bytes that the sequence's cells take when saved."""
+        return int(self._lib.llama_state_seq_get_size(self.handle, self._checked(sequence)))
+
+    def save(self, sequence: int) -> memoryview:
+        """Return a copy of the sequence's cells.
+
+        Raises:
+            StateError: it was shifted, and nothing decoded since. BackendError: llama.cpp failed.
+        """
+        if self._is_shifted:
+            raise StateError("the cache has just been shifted", hint="Decode a token first.")
+        data = np.empty(self.state_size(sequence), dtype=np.uint8)
+        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        if self._lib.llama_state_seq_get_data(self.handle, pointer, data.size, sequence) == 0:
+            raise BackendError(
+                f"llama.cpp failed to save a sequence: {last_log('no reason given')}",
+                hint="Open the model again with a smaller n_ctx; if it stays, report it.",
+            )
+        return data.data
+
+    def restore(self, sequence: int, state: State) -> bool:
+        """Put saved cells into an empty sequence; False if it stays empty.
+
+        The state must be one that this very model and configuration saved: llama.cpp believes it.
+        """
+        data = np.frombuffer(state, dtype=np.uint8)
+        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        sequence = self._checked(sequence)
+        if self._lib.llama_state_seq_set_data(self.handle, pointer, data.size, sequence):
+            return True
+        self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return False
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        self._is_shifted, self._n_decoded = False, 0
+        self._lib.llama_memory_clear(self._memory, False)  # noqa: FBT003 - C signature
 
     def logits(self, count: int = 1) -> npt.NDArray[np.float32]:
         """Return a view ``[count, n_vocab]`` of the last decode's logits; the next overwrites it.
 
         Raises:
-            StateError: nothing was decoded since the cache changed.
+            StateError: the last decode failed, or there was none.
         """
         self.require_logits()
         pointer = self._lib.llama_get_logits(self.handle)

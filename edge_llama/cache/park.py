@@ -1,0 +1,75 @@
+"""States of sequences outside the cache: a conversation that must make room is not lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from .history import History
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..decoder import State
+    from .history import Gap
+
+
+class Parked(History):
+    """What a saved state stands for."""
+
+    def __init__(self, tokens: list[int], gap: Gap, nbytes: int) -> None:
+        super().__init__(tokens, gap)
+        self.nbytes = nbytes
+
+
+class StateStore(Protocol):
+    """Where states are kept; a store may forget any of them at any time."""
+
+    def save(self, history: History, nbytes: int, read: Callable[[], State]) -> None:
+        """Keep the state of ``history``, if there is room; only then it is read."""
+        ...
+
+    def find(self, rate: Callable[[History], int]) -> Parked | None:
+        """Return the state that ``rate`` gives most, if any gets more than 0."""
+        ...
+
+    def restore(self, parked: Parked) -> State | None:
+        """Hand a state out; the store no longer has it. None if it is lost."""
+        ...
+
+    def evict(self, parked: Parked) -> None:
+        """Forget a state."""
+        ...
+
+
+class MemoryStore:
+    """At most ``max_bytes`` of host memory; the oldest goes first."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._states: dict[Parked, State] = {}  # oldest first
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all states."""
+        return sum(parked.nbytes for parked in self._states)
+
+    def save(self, history: History, nbytes: int, read: Callable[[], State]) -> None:
+        """Keep the state; the oldest make room."""
+        if nbytes > self._max_bytes:
+            return
+        while self.nbytes + nbytes > self._max_bytes:
+            self.evict(next(iter(self._states)))
+        self._states[Parked(list(history.tokens), history.gap, nbytes)] = read()
+
+    def find(self, rate: Callable[[History], int]) -> Parked | None:
+        """Return the best state; of equals, the oldest."""
+        best = max(self._states, key=rate, default=None)
+        return best if best is not None and rate(best) > 0 else None
+
+    def restore(self, parked: Parked) -> State | None:
+        """Hand a state out; None if it was evicted."""
+        return self._states.pop(parked, None)
+
+    def evict(self, parked: Parked) -> None:
+        """Forget a state."""
+        self._states.pop(parked, None)
