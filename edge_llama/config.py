@@ -107,6 +107,14 @@ class ModelConfig:
         "Host memory for conversations that left the cache, in MiB; by default the cache's size, "
         "or none within a given memory.",
     )
+    state_dir: str | None = option(
+        None,
+        Name(),
+        "Folder that keeps what conversations have read, for later processes to go on from.",
+    )
+    state_dir_size: str | int = option(
+        "1GiB", Size(), "Most that the folder may hold; the least recently used states go first."
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -16,7 +16,6 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .cache import MemoryStore
 from .errors import StateError
 from .generate import Generation, Reply, Request
 from .logprobs import token_logprob
@@ -26,6 +25,7 @@ from .scheduler import Scheduler
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .cache import StateStore
     from .native import NativeContext, NativeModel
     from .stream import Job
 
@@ -55,12 +55,12 @@ class _Choice:
 class Engine:
     """Runs jobs; owns model and context and frees them in its own thread.
 
-    ``parked_bytes`` of host memory hold the states of conversations that left the cache.
+    ``store`` holds the states of conversations that left the cache.
     """
 
-    def __init__(self, model: NativeModel, context: NativeContext, *, parked_bytes: int) -> None:
+    def __init__(self, model: NativeModel, context: NativeContext, store: StateStore) -> None:
         self._model, self._context = model, context
-        self._scheduler = Scheduler(context, MemoryStore(parked_bytes))
+        self._scheduler = Scheduler(context, store)
         self._inbox: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()
         self._lock = threading.Lock()  # nothing may be put into the inbox after the last job
         self._closing = False

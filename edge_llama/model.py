@@ -48,7 +48,7 @@ class Model:
         self.n_ctx = opened.plan.n_ctx
         self._opened, self._native = opened, opened.native
         self._prompting = Prompting(info, self._native, overflow=config.overflow, n_ctx=self.n_ctx)
-        self._engine = Engine(opened.native, opened.context, parked_bytes=opened.parked_bytes)
+        self._engine = Engine(opened.native, opened.context, opened.make_store(info))
         self._finalizer = weakref.finalize(self, self._engine.close)
 
     @classmethod

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cache import MemoryStore
 from .hardware import read_process_memory
 from .loading import load
 from .memory import Demand, MemoryPlan, MemoryReceipt, plan_memory, write_receipt
 from .native import NativeContext, read_hardware
+from .states import StateFolder, TieredStore, fingerprint
+from .units import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .cache import StateStore
     from .config import ModelConfig
     from .gguf_file import GGUFInfo
     from .hardware import HardwareState
     from .native import NativeModel
 
 logger = logging.getLogger("edge_llama")
+
+#: The options that a saved state depends on, beside the model and the version of llama.cpp.
+_STATE_SETTINGS = ("kv_type", "flash_attention", "device", "gpu_layers", "n_parallel")
 
 
 @dataclass(frozen=True)
@@ -32,12 +41,23 @@ class Opened:
     native: NativeModel
     context: NativeContext
 
-    @property
-    def parked_bytes(self) -> int:
-        """Host memory for the states of conversations that left the cache, in bytes."""
-        if self.config.parked_mib is not None:
-            return self.config.parked_mib << 20
-        return 0 if self.plan.budget is not None else self.plan.host.kv_cache
+    def make_store(self, info: GGUFInfo) -> StateStore:
+        """Return where states go of conversations that leave the cache."""
+        config, parked = self.config, self.config.parked_mib
+        if parked is not None:
+            max_bytes = parked << 20
+        else:
+            max_bytes = 0 if self.plan.budget is not None else self.plan.host.kv_cache
+        if config.state_dir is None:
+            return MemoryStore(max_bytes)
+        settings = {name: getattr(config, name) for name in _STATE_SETTINGS}
+        settings["llama.cpp"] = importlib.metadata.version("llama-cpp-python")
+        identity = fingerprint(info.parts, settings)
+        limit = config.state_dir_size
+        size = parse_bytes(limit) if isinstance(limit, str) else limit
+        root = Path(config.state_dir).expanduser()
+        folder = StateFolder(root, identity, max_bytes=size)
+        return TieredStore(max_bytes, folder)
 
     def receipt(self) -> MemoryReceipt:
         """Hold what it takes now beside the plan."""

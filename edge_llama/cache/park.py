@@ -22,7 +22,12 @@ class Parked(History):
 
 
 class StateStore(Protocol):
-    """Where states are kept; a store may forget any of them at any time."""
+    """Where states are kept; a store may forget any of them at any time.
+
+    ``persists`` tells whether they outlive the process, so that they are worth saving at its end.
+    """
+
+    persists: bool
 
     def save(self, history: History, nbytes: int, read: Callable[[], State]) -> None:
         """Keep the state of ``history``, if there is room; only then it is read."""
@@ -40,12 +45,20 @@ class StateStore(Protocol):
         """Forget a state."""
         ...
 
+    def close(self) -> None:
+        """Come to an end."""
+        ...
+
 
 class MemoryStore:
-    """At most ``max_bytes`` of host memory; the oldest goes first."""
+    """At most ``max_bytes`` of host memory; the oldest goes first, through ``leaving``."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    persists = False
+
+    def __init__(
+        self, max_bytes: int, leaving: Callable[[History, State], object] | None = None
+    ) -> None:
+        self._max_bytes, self._leaving = max_bytes, leaving
         self._states: dict[Parked, State] = {}  # oldest first
 
     @property
@@ -56,10 +69,19 @@ class MemoryStore:
     def save(self, history: History, nbytes: int, read: Callable[[], State]) -> None:
         """Keep the state; the oldest make room."""
         if nbytes > self._max_bytes:
+            if self._leaving is not None:
+                self._leaving(history, read())
             return
         while self.nbytes + nbytes > self._max_bytes:
-            self.evict(next(iter(self._states)))
+            self._let_go()
         self._states[Parked(list(history.tokens), history.gap, nbytes)] = read()
+
+    def _let_go(self) -> None:
+        """Part with the oldest state."""
+        oldest = next(iter(self._states))
+        state = self._states.pop(oldest)
+        if self._leaving is not None:
+            self._leaving(oldest, state)
 
     def find(self, rate: Callable[[History], int]) -> Parked | None:
         """Return the best state; of equals, the oldest."""
@@ -73,3 +95,8 @@ class MemoryStore:
     def evict(self, parked: Parked) -> None:
         """Forget a state."""
         self._states.pop(parked, None)
+
+    def close(self) -> None:
+        """Part with all states."""
+        while self._states:
+            self._let_go()

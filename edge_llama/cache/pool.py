@@ -164,3 +164,11 @@ class SequencePool:
         """Forget all sequences, after an error left the cache in doubt."""
         self._decoder.clear()
         self._make_sequences()
+
+    def close(self) -> None:
+        """Leave what is worth it to the store, if the store outlives this process."""
+        if self._store.persists:
+            for sequence in self._sequences:
+                sequence.busy = False
+            self.retire_idle()
+        self._store.close()

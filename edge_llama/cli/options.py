@@ -31,6 +31,7 @@ _MODEL_FLAGS = {
     "n_ctx": ("--ctx", "-c"),
     "kv_type": ("--kv-type",),
     "overflow": ("--overflow",),
+    "state_dir": ("--state-dir",),
     "flash_attention": ("--flash-attention",),
     "repack": ("--repack",),
     "device": ("--device",),

@@ -11,30 +11,26 @@ import hashlib
 import logging
 import os
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ..cache import History, Parked, reusable
 from .statefile import DamagedStateError, StateFile, write_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from .statefile import Tokens
 
 logger = logging.getLogger("edge_llama.states")
 
 _SUFFIX = ".state"
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A state that shares its first ``common`` tokens with a prompt."""
+class Stored(Parked):
+    """A state in a file."""
 
-    file: StateFile
-    common: int
+    def __init__(self, file: StateFile) -> None:
+        super().__init__(file.history.tokens, file.history.gap, file.nbytes)
+        self.file = file
 
 
 class StateFolder:
@@ -46,37 +42,35 @@ class StateFolder:
     def __init__(self, root: Path, fingerprint: str, *, max_bytes: int) -> None:
         self._root, self._folder, self._max_bytes = root, root / fingerprint, max_bytes
         self._lock = threading.Lock()
-        self._known: dict[str, StateFile] = {}
+        self._known: dict[str, Stored] = {}
 
-    def save(self, tokens: Sequence[int], state: bytes | memoryview) -> bool:
-        """Keep the state of ``tokens``; False if it was not kept.
+    def save(self, history: History, state: bytes | memoryview) -> bool:
+        """Keep the state of ``history``; False if it was not kept.
 
-        States of a prefix of ``tokens`` go: this one can be cut back to them.
+        States of a beginning of it go: this one can be cut back to them.
         """
-        array = np.asarray(tokens, dtype=np.int32)
-        if not len(array) or len(state) > self._max_bytes:
+        if not history.tokens or len(state) > self._max_bytes:
             return False
-        name = hashlib.sha256(array.tobytes()).hexdigest()[:32] + _SUFFIX
+        name = hashlib.sha256(repr((history.tokens, history.gap)).encode()).hexdigest()[:32]
         with self._lock:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 for older in self._scan():
-                    if _common(older.tokens, array) == len(older.tokens) < len(array):
+                    if reusable(history, older, can_shift=False) == len(older.tokens):
                         self._forget(older)
-                self._make_room(len(state) + array.nbytes)
-                write_state(self._folder / name, array, state)
+                self._make_room(len(state))
+                write_state(self._folder / (name + _SUFFIX), history, state)
             except OSError as error:
                 logger.warning("a state was not saved: %s", error)
                 return False
         return True
 
-    def find(self, tokens: Sequence[int]) -> Stored | None:
-        """Return the state that shares the longest beginning with ``tokens``, if any does."""
-        array = np.asarray(tokens, dtype=np.int32)
+    def find(self, rate: Callable[[History], int]) -> Stored | None:
+        """Return the state that ``rate`` gives most, if any gets more than 0."""
         with self._lock:
-            found = [Stored(file, _common(file.tokens, array)) for file in self._scan()]
-        best = max(found, key=lambda stored: stored.common, default=None)
-        return best if best is not None and best.common else None
+            stored = self._scan()
+        best = max(stored, key=rate, default=None)
+        return best if best is not None and rate(best) > 0 else None
 
     def load(self, stored: Stored) -> bytes | None:
         """Return the state's bytes, or None when it is damaged or gone; it counts as used."""
@@ -86,11 +80,16 @@ class StateFolder:
                 os.utime(stored.file.path)
             except (DamagedStateError, OSError) as error:
                 logger.warning("a state is not used: %s", error)
-                self._forget(stored.file)
+                self._forget(stored)
                 return None
         return state
 
-    def _scan(self) -> list[StateFile]:
+    def forget(self, stored: Stored) -> None:
+        """Remove a state."""
+        with self._lock:
+            self._forget(stored)
+
+    def _scan(self) -> list[Stored]:
         """Return the readable states; heads are read once."""
         names = {path.name: path for path in _files(self._folder)}
         for name in self._known.keys() - names.keys():
@@ -98,17 +97,18 @@ class StateFolder:
         for name, path in names.items():
             if name not in self._known:
                 try:
-                    self._known[name] = StateFile.open(path)
+                    self._known[name] = Stored(StateFile.open(path))
                 except (DamagedStateError, OSError) as error:
                     logger.warning("a state is removed: %s", error)
                     with contextlib.suppress(OSError):
                         path.unlink()
         return list(self._known.values())
 
-    def _forget(self, file: StateFile) -> None:
-        self._known.pop(file.path.name, None)
+    def _forget(self, stored: Stored) -> None:
+        path = stored.file.path
+        self._known.pop(path.name, None)
         with contextlib.suppress(OSError):
-            file.path.unlink()
+            path.unlink()
 
     def _make_room(self, nbytes: int) -> None:
         """Remove the least recently used states of all models until ``nbytes`` more fit."""
@@ -130,10 +130,3 @@ class StateFolder:
 def _files(folder: Path) -> Iterator[Path]:
     with contextlib.suppress(OSError):  # not there yet, or not a folder
         yield from folder.glob(f"*{_SUFFIX}")
-
-
-def _common(first: Tokens, second: Tokens) -> int:
-    """Return the length of the longest common prefix."""
-    n = min(len(first), len(second))
-    different = np.flatnonzero(first[:n] != second[:n])
-    return int(different[0]) if len(different) else n
