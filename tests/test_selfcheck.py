@@ -114,15 +114,16 @@ def test_a_runtime_that_computes_something_else_is_found(made: Path) -> None:
         assert outcome(examine(made, Level.FULL, reading))["forward pass"] is False
 
 
-def test_what_llama_cpp_would_die_of_is_not_run(made: Path, tmp_path: Path) -> None:
+def test_keys_that_make_no_sense_are_no_reason_to_pass(tmp_path: Path) -> None:
     def change(reader: gguf.GGUFReader) -> None:
-        reader.fields["llama.rope.dimension_count"].parts[-1][:] = 16
+        reader.fields["llama.rope.scaling.factor"].parts[-1][:] = -4.0
 
-    path = spoiled(made, tmp_path / "x.gguf", change)
+    convert_with_report(families.build(tmp_path, "llama-yarn", "even"), tmp_path / "x.gguf")
+    path = spoiled(tmp_path / "x.gguf", tmp_path / "y.gguf", change)
     with Reading(path) as reading:
         check = examine(path, Level.FULL, reading).checks[-1]
     assert not check.passed
-    assert "llama.rope.dimension_count = 16, but a head has 32 elements" in check.detail
+    assert "llama.rope.scaling.factor = -4.0, not a number from 0" in check.detail
 
 
 def test_a_cut_file_and_one_that_is_none(run_cli: RunCLI, made: Path, tmp_path: Path) -> None:
