@@ -23,7 +23,8 @@ from .errors import (
 from .hub import Fetching
 from .hubsource import fetch
 from .overrides import TypeOverrides
-from .pipeline import Plan, Progress, Result, TypeTotal, convert, plan
+from .pipeline import Progress, Result, convert, plan
+from .plans import Plan, TypeTotal
 from .recipe import Recipe
 
 __all__ = [

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .checks import Report
     from .header import Slot
-    from .pipeline import Plan
+    from .plans import Plan
 
 #: The last key of the file.
 REPORT_KEY = "edge_llama.report"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .checks import Runtime
-    from .pipeline import Plan
+    from .plans import Plan
     from .quantize import Target
 
     Array = npt.NDArray[np.float32]
