@@ -64,6 +64,7 @@ def main() -> int:
         default=[recipe.value for recipe in Recipe],
         help="file types to compare; by default all",
     )
+    parser.add_argument("--imatrix", help="a file of llama-imatrix to quantise with")
     add_peer_options(parser)
     options = parser.parse_args()
     peer = LlamaCpp.from_options(options)
@@ -73,9 +74,9 @@ def main() -> int:
         ours, base, theirs = (Path(scratch) / name for name in ("ours", "base", "theirs"))
         peer.to_16_bit(options.checkpoint, base)
         for kind in options.types:
-            convert_with_report(options.checkpoint, ours, recipe=kind)
+            convert_with_report(options.checkpoint, ours, recipe=kind, imatrix=options.imatrix)
             ours.write_bytes(without_report(ours))
-            peer.quantise(base, theirs, kind)
+            peer.quantise(base, theirs, kind, options.imatrix)
             tensors, keys, differences = compare(ours, theirs)
             whole = "identical" if filecmp.cmp(ours, theirs, shallow=False) else "differs"
             print(f"{kind:8} {tensors:8} {keys:6}  {whole}", flush=True)

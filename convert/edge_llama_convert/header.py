@@ -15,7 +15,7 @@ import gguf
 from gguf import GGUFValueType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .ggml import GGMLType
     from .tensors import GGUFTensor
@@ -46,6 +46,11 @@ class PackedKeys:
 
     count: int
     data: bytes
+
+    def plus(self, entries: Iterable[bytes]) -> PackedKeys:
+        """Return these keys followed by others, packed one by one."""
+        more = list(entries)
+        return PackedKeys(self.count + len(more), self.data + b"".join(more))
 
     @property
     def end(self) -> int:

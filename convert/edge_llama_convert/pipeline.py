@@ -12,6 +12,8 @@ from .choose import choose_types
 from .errors import ConvertError
 from .fileio import SharedFile
 from .hubsource import fetch, locate, open_checkpoint
+from .imatrix import imatrix_keys, with_importance
+from .imatrixfile import read_imatrix
 from .metadata import build_metadata, set_metadata
 from .notes import notes_on
 from .params import read_params
@@ -73,6 +75,7 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
     overrides: TypeOverrides | None = None,
     metadata: Mapping[str, str] | None = None,
     requantize: bool = False,
+    imatrix: str | Path | None = None,
 ) -> Plan:
     """Read the headers of ``source``, and plan its conversion.
 
@@ -84,7 +87,8 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
     tokenizer where it cannot be found out. ``overrides`` are types that the caller chooses
     instead of the recipe's. ``metadata`` sets keys of the GGUF; one that is there keeps its type.
     ``requantize`` allows a GGUF that is quantised already, which loses precision twice; of a GGUF
-    the tokenizer and all metadata are taken over as they are.
+    the tokenizer and all metadata are taken over as they are. ``imatrix`` is a file of
+    llama-imatrix, for this model: columns are quantised by their importance.
 
     Raises:
         ConvertError: the source is missing, damaged, contradictory or unsupported.
@@ -92,6 +96,7 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
     recipe = Recipe.parse(recipe)
     hub, path = locate(source)
     files = record(path)
+    weights = read_imatrix(imatrix) if imatrix is not None else None
     probes: Sequence[Sequence[int]] = ()
     notes: tuple[str, ...] = ()
     if is_gguf(path):
@@ -100,24 +105,29 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
                 f"{path}: a GGUF keeps its metadata and tokenizer",
                 hint="Leave out --metadata and --pre, or convert from the checkpoint.",
             )
-        params, layout = plan_gguf(path, recipe, overrides, requantize=requantize)
+        params, layout = plan_gguf(path, recipe, overrides, weights, requantize=requantize)
         name = model_name_of(path)
     else:
         checkpoint = open_checkpoint(path, hub)
         params = read_params(checkpoint.config, checkpoint.path / checkpoint.config_name)
-        tensors = map_tensors(checkpoint, params)
+        tensors = with_importance(map_tensors(checkpoint, params), weights)
         vocabulary = read_vocabulary(checkpoint, params.vocab_size, pre=pre)
         kinds = choose_types(tensors, recipe, params, overrides)
         writer = build_metadata(checkpoint, params, vocabulary, tensors, recipe)
         set_metadata(writer, metadata or {})
-        layout, name = lay_out(writer, tensors, kinds), checkpoint.name
+        layout = lay_out(writer, tensors, kinds, imatrix_keys(weights).values())
+        name = checkpoint.name
         probes, notes = vocabulary.probes, notes_on(checkpoint, params, vocabulary)
         del checkpoint, vocabulary, writer
     release_memory()  # the tokenizer's JSON, most of a small model's peak
     work = Plan(path, name, recipe, params, layout, probes=probes, hub=hub, notes=notes)
     if hub is None:
         check_no_holes(work.refs)
-    return replace(work, files=only_used(files, work.refs, texts=path.is_dir()))
+    return replace(
+        work,
+        files=only_used(files, work.refs, texts=path.is_dir()),
+        imatrix=weights.file if weights is not None else None,
+    )
 
 
 def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its own
@@ -147,7 +157,7 @@ def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its o
         HubError: as :func:`fetch` raises it.
     """
     path = Path(output) if output is not None else work.default_output
-    check_is_no_source(path, work.files)
+    check_is_no_source(path, (*work.files, *([work.imatrix] if work.imatrix else [])))
     check_writable(path, force=force)
     work = fetch(work, fetching)
     started = time.perf_counter()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import TensorError
+from .imatrix import coverage
 from .quantize import Target
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from .ggml import GGMLType
     from .hub.repo import HubRepo
+    from .imatrix import Coverage
     from .params import LlamaParams
     from .recipe import Recipe
     from .refs import TensorRef
@@ -45,6 +47,7 @@ class Plan:
         files: the source's files, as they were before they were read.
         probes: the original tokenizer's ids of :data:`vocab.probe.PROBES`; none of a GGUF's.
         hub: the model's repository if it comes from a hub: its label, the commit, and checksums.
+        imatrix: the file of the importance matrix, if there is one.
         notes: where the result will differ from the original model, a sentence each.
     """
 
@@ -56,6 +59,7 @@ class Plan:
     files: tuple[SourceFile, ...] = ()
     probes: Sequence[Sequence[int]] = ()
     hub: HubRepo | None = None
+    imatrix: SourceFile | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -82,6 +86,11 @@ class Plan:
     def bits_per_weight(self) -> float:
         """Size of the file in bits, per weight."""
         return self.nbytes * 8 / self.n_parameters
+
+    @property
+    def importance(self) -> Coverage | None:
+        """How many tensors the importance matrix speaks of; None without one."""
+        return coverage(self.layout.targets)
 
     def kv_cache_bytes(self, n_ctx: int) -> int:
         """Return the size of a KV cache in f16 for ``n_ctx`` tokens, in bytes."""

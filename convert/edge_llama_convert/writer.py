@@ -17,7 +17,7 @@ from .header import PackedKeys, Slot, append_key, pack_header, pack_keys, pack_s
 from .quantize import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from .ggml import GGMLType
@@ -58,10 +58,13 @@ class Layout:
 
 
 def lay_out(
-    writer: gguf.GGUFWriter, tensors: Sequence[GGUFTensor], kinds: Sequence[GGMLType]
+    writer: gguf.GGUFWriter,
+    tensors: Sequence[GGUFTensor],
+    kinds: Sequence[GGMLType],
+    more: Iterable[bytes] = (),
 ) -> Layout:
-    """Give every tensor its place after the metadata that ``writer`` holds."""
-    return place(pack_keys(writer), tensors, kinds)
+    """Give every tensor its place after the metadata that ``writer`` holds, and ``more`` keys."""
+    return place(pack_keys(writer).plus(more), tensors, kinds)
 
 
 def place(keys: PackedKeys, tensors: Sequence[GGUFTensor], kinds: Sequence[GGMLType]) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +76,14 @@ def convert(
             help="Type of the tensors whose GGUF name matches; may be given several times.",
         ),
     ] = None,
+    imatrix: Annotated[
+        str | None,
+        typer.Option(
+            "--imatrix",
+            metavar="FILE",
+            help="An importance matrix that llama-imatrix made of this model (GGUF or .dat).",
+        ),
+    ] = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option(
@@ -122,6 +131,7 @@ def convert(
             overrides=TypeOverrides.parse(output_type, embedding_type, tensor_type or ()),
             metadata=_key_values(metadata or ()),
             requantize=requantize,
+            imatrix=imatrix,
         )
     if verify != Level.OFF:
         work = with_report(work)
@@ -155,6 +165,7 @@ def convert(
     console.show(_table(work))
     peak = f", peak memory {result.peak_memory / 1e6:,.0f} MB" if result.peak_memory else ""
     console.show(f"{_size(work)}, {result.seconds:.1f} s{peak}")
+    _note_coverage(work)
     for report in reports:
         proof.show(report)
     console.write(f"{result.path}\n")
@@ -204,6 +215,7 @@ def describe(work: Plan, path: Path) -> dict[str, Any]:
         "bits_per_weight": round(work.bits_per_weight, 3),
         "kv_cache_bytes_f16": work.kv_cache_bytes(context),
         "kv_cache_context": context,
+        "imatrix": asdict(work.importance) if work.importance is not None else None,
         "tensors": {
             total.kind.name: {"count": total.tensors, "bytes": total.nbytes}
             for total in work.totals
@@ -217,6 +229,7 @@ def _show_plan(work: Plan, path: Path, *, as_json: bool) -> None:
         console.write_json(describe(work, path))
         return
     console.stdout.print(_table(work))
+    _note_coverage(work)
     context = _planned_context(work)
     cache = work.kv_cache_bytes(context)
     console.write(
@@ -226,6 +239,16 @@ def _show_plan(work: Plan, path: Path, *, as_json: bool) -> None:
     if work.hub is not None:
         missing = work.hub.missing(work.weights)
         console.write(f"{work.hub.label}: {missing / 1e6:,.1f} MB to download\n")
+
+
+def _note_coverage(work: Plan) -> None:
+    """Say which tensors are quantised without importance, as llama-quantize does one by one."""
+    from edge_llama_convert.naming import listed
+
+    if work.importance is not None:
+        missing = listed(work.importance.missing)
+        without = f"; no importance for {missing}" if missing else ""
+        console.note(f"imatrix: {work.importance.tensors} tensors{without}")
 
 
 def _table(work: Plan) -> Table:
