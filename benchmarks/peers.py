@@ -71,6 +71,12 @@ class LlamaCpp:
         weights = ("--imatrix", imatrix) if imatrix else ()
         return measure(self.tools / "llama-quantize", *weights, source, out, kind.upper())
 
+    def split(self, source: Path, out: Path, size: str) -> Usage:
+        """Divide a GGUF: llama-gguf-split; ``out`` is the names' beginning."""
+        return measure(
+            self.tools / "llama-gguf-split", "--split", "--split-max-size", size, source, out
+        )
+
 
 def add_peer_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where llama.cpp lies."""

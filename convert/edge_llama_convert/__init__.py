@@ -26,6 +26,7 @@ from .overrides import TypeOverrides
 from .pipeline import Progress, Result, convert, plan
 from .plans import Plan, TypeTotal
 from .recipe import Recipe
+from .split import SplitLimit
 
 __all__ = [
     "ConvertError",
@@ -39,6 +40,7 @@ __all__ = [
     "Recipe",
     "Result",
     "SourceError",
+    "SplitLimit",
     "TensorError",
     "TokenizerError",
     "TypeOverrides",

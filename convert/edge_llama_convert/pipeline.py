@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .choose import choose_types
 from .errors import ConvertError
-from .fileio import SharedFile
+from .filling import filled
 from .hubsource import fetch, locate, open_checkpoint
 from .imatrix import imatrix_keys, with_importance
 from .imatrixfile import read_imatrix
@@ -19,7 +19,7 @@ from .notes import notes_on
 from .params import read_params
 from .plans import Plan
 from .process import peak_memory, release_memory
-from .quantize import quantise_to_file
+from .publishing import publish_all
 from .recipe import Recipe
 from .requantize import is_gguf, model_name_of, plan_gguf
 from .sourcefiles import (
@@ -31,14 +31,14 @@ from .sourcefiles import (
 )
 from .tensors import map_tensors
 from .vocab import read_vocabulary
-from .writeback import WriteBack
-from .writer import check_writable, lay_out, publish
+from .writer import check_writable, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .hub import Fetching
     from .overrides import TypeOverrides
+    from .split import SplitLimit
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Result:
     """A finished conversion.
 
     Attributes:
-        path: the file.
+        path: the file, or the first of several.
         plan: what was carried out.
         seconds: the time it took, without what a hub needed.
         peak_memory: the largest resident size of the process so far, in bytes, if known.
@@ -76,6 +76,7 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
     metadata: Mapping[str, str] | None = None,
     requantize: bool = False,
     imatrix: str | Path | None = None,
+    split: SplitLimit | None = None,
 ) -> Plan:
     """Read the headers of ``source``, and plan its conversion.
 
@@ -88,7 +89,8 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
     instead of the recipe's. ``metadata`` sets keys of the GGUF; one that is there keeps its type.
     ``requantize`` allows a GGUF that is quantised already, which loses precision twice; of a GGUF
     the tokenizer and all metadata are taken over as they are. ``imatrix`` is a file of
-    llama-imatrix, for this model: columns are quantised by their importance.
+    llama-imatrix, for this model: columns are quantised by their importance. ``split`` makes
+    several files, of that size each.
 
     Raises:
         ConvertError: the source is missing, damaged, contradictory or unsupported.
@@ -123,11 +125,14 @@ def plan(  # noqa: PLR0913 - all but one are keywords, each a choice of its own
     work = Plan(path, name, recipe, params, layout, probes=probes, hub=hub, notes=notes)
     if hub is None:
         check_no_holes(work.refs)
-    return replace(
+    work = replace(
         work,
         files=only_used(files, work.refs, texts=path.is_dir()),
         imatrix=weights.file if weights is not None else None,
+        split=split,
     )
+    _ = work.parts  # now is the time to find that the limit is too small
+    return work
 
 
 def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its own
@@ -147,7 +152,8 @@ def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its o
     behind. ``fetching`` is called while a model comes from a hub, see :func:`fetch`. Peak memory
     does not depend on the size of the model. ``check`` gets the path of the complete file before
     it has its name (see :func:`edge_llama_convert.verify.verify`); an exception it raises means
-    that there will be no file.
+    that there will be no file. Of a model in several files it gets the path of the first; they
+    get their names together, the first one last.
 
     Raises:
         OutputError: ``output`` exists and ``force`` is false, no space, no permission, or it is
@@ -156,35 +162,28 @@ def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its o
         SourceError: a file of the source changed since the plan was made.
         HubError: as :func:`fetch` raises it.
     """
-    path = Path(output) if output is not None else work.default_output
-    check_is_no_source(path, (*work.files, *([work.imatrix] if work.imatrix else [])))
-    check_writable(path, force=force)
+    paths = work.outputs(Path(output) if output is not None else work.default_output)
+    for path in paths:
+        check_is_no_source(path, (*work.files, *([work.imatrix] if work.imatrix else [])))
+        check_writable(path, force=force)
     work = fetch(work, fetching)
     started = time.perf_counter()
     check_unchanged(work.files)
-    layout = work.layout
-    total = sum(target.nbytes for target in layout.targets)
+    total = sum(target.nbytes for target in work.layout.targets)
     done = 0
 
-    with (
-        publish(path, layout.nbytes, force=force) as temporary,
-        SharedFile(temporary, write=True) as file,
-        WriteBack(file) as disk,
-    ):
+    def advance(tensor: str, nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        if progress is not None:
+            progress(Progress(tensor, done, total))
 
-        def advance(tensor: str, nbytes: int) -> None:
-            nonlocal done
-            done += nbytes
-            disk.wrote(nbytes)
-            if progress is not None:
-                progress(Progress(tensor, done, total))
-
-        file.write_at(memoryview(layout.header), 0)
-        quantise_to_file(
-            layout.targets, file, threads=threads or os.cpu_count() or 1, progress=advance
-        )
-        disk.flush()
-        check_unchanged(work.files)
-        if check is not None:
-            check(temporary)
-    return Result(path, work, time.perf_counter() - started, peak_memory())
+    sizes = [part.nbytes for part in work.parts]
+    threads = threads or os.cpu_count() or 1
+    with publish_all(list(zip(paths, sizes, strict=True)), force=force) as temporaries:
+        files = zip(temporaries, work.parts, strict=True)
+        with filled(files, threads=threads, progress=advance):
+            check_unchanged(work.files)
+            if check is not None:
+                check(temporaries[0])
+    return Result(paths[0], work, time.perf_counter() - started, peak_memory())

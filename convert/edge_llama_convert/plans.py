@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import TensorError
 from .imatrix import coverage
 from .quantize import Target
+from .split import part_path, split_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .refs import TensorRef
     from .sourcefiles import SourceFile
+    from .split import SplitLimit
     from .writer import Layout
 
 
@@ -49,6 +52,7 @@ class Plan:
         hub: the model's repository if it comes from a hub: its label, the commit, and checksums.
         imatrix: the file of the importance matrix, if there is one.
         notes: where the result will differ from the original model, a sentence each.
+        split: how much one file may hold, if there are to be several.
     """
 
     source: Path
@@ -61,11 +65,22 @@ class Plan:
     hub: HubRepo | None = None
     imatrix: SourceFile | None = None
     notes: tuple[str, ...] = ()
+    split: SplitLimit | None = None
 
     @property
     def nbytes(self) -> int:
-        """Size of the file that will be written, in bytes."""
-        return self.layout.nbytes
+        """Size of the file that will be written, or of all of them, in bytes."""
+        return sum(part.nbytes for part in self.parts)
+
+    @cached_property
+    def parts(self) -> tuple[Layout, ...]:
+        """The files that will be written; one, ``layout``, unless the model is split."""
+        return split_layout(self.layout, self.split) if self.split else (self.layout,)
+
+    def outputs(self, output: Path) -> list[Path]:
+        """Return the names of the files when they are to be ``output``."""
+        count = len(self.parts)
+        return [part_path(output, i, count) for i in range(count)] if self.split else [output]
 
     @property
     def n_parameters(self) -> int:
@@ -97,10 +112,11 @@ class Plan:
         params = self.params
         return 2 * params.n_layers * n_ctx * params.n_kv_heads * params.head_dim * 2
 
-    def placed_as(self, places: Mapping[str, tuple[GGMLType, int]]) -> Plan:
+    def placed_as(self, places: Mapping[str, tuple[GGMLType, int, int]]) -> Plan:
         """Return this plan for a file that exists, whose types and offsets are its own.
 
-        ``places`` maps a tensor's name to its type and its offset from the file's beginning.
+        ``places`` maps a tensor's name to its type, its offset from the file's beginning, and the
+        file's number, from 0, of a model in several.
 
         Raises:
             TensorError: the file lacks some of the tensors.

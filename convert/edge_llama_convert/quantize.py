@@ -35,11 +35,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A tensor of the result: its type and where its data begins in the file (bytes)."""
+    """A tensor of the result: its type and where its data begins in the file (bytes).
+
+    ``part`` is the number of the file, of a model in several.
+    """
 
     tensor: GGUFTensor
     kind: GGMLType
     offset: int
+    part: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -103,7 +107,8 @@ class _Worker:
             raise TensorError(
                 f"tensor {tensor.name}: values too large for type {kind.name}"
                 + (" with this importance matrix" if importance else ""),
-                hint="Choose a type with a larger range: --type bf16 or --type f32.",
+                hint="Choose a type with a larger range: --type bf16 or --type f32"
+                + (", or make the matrix again." if importance else "."),
             )
         offset = job.target.offset + job.first_row * kind.row_bytes(tensor.n_per_row)
         self._output.write_at(packed.data, offset)

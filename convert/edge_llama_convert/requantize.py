@@ -16,6 +16,7 @@ from .header import PackedKeys, pack_number
 from .imatrix import imatrix_keys, with_importance
 from .refs import DTYPE_SIZES
 from .report import REPORT_KEY
+from .split import PART, part_paths
 from .tensors import GGUFTensor
 from .writer import Layout, place
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from .params import LlamaParams
     from .recipe import Recipe
 
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 _TYPE_SUFFIX = re.compile(
     r"[-._](?:b?f(?:p)?(?:16|32)|i?q\d(?:_[0-9a-z]{1,3})*|tq\d_0|mxfp4)$", re.IGNORECASE
 )
@@ -56,7 +56,7 @@ def is_gguf(source: Path) -> bool:
 
 def model_name_of(source: Path) -> str:
     """Return the file's stem without the number of a shard and the type it was saved in."""
-    stem = _SHARD.sub("", source.name.removesuffix(".gguf"))
+    stem = PART.sub("", source.name.removesuffix(".gguf"))
     return _TYPE_SUFFIX.sub("", stem) or stem
 
 
@@ -97,16 +97,13 @@ def read_whole_header(source: Path) -> GGUFHeader:
     count = entry.value if entry else 1
     if not isinstance(count, int) or count <= 1:
         return header
-    match = _SHARD.search(source.stem)
+    match = PART.search(source.stem)
     if match is None or int(match[2]) != count or count > 99_999:
         raise SourceError(
             f"{source}: one of {count} shards, but not named NAME-00001-of-{count:05}.gguf",
             hint="Give the shards the names they were published under.",
         )
-    names = [
-        f"{source.stem[: match.start()]}-{i + 1:05}-of-{count:05}{source.suffix}"
-        for i in range(count)
-    ]
+    names = [path.name for path in part_paths(source, count)]
     if source.name != names[0]:
         raise SourceError(f"{source}: not the first shard", hint=f"Give {names[0]} instead.")
     missing = [name for name in names if not source.with_name(name).is_file()]
