@@ -18,7 +18,7 @@ import gguf
 import numpy as np
 from peers import LlamaCpp, add_peer_options
 
-from edge_llama_convert import Recipe
+from edge_llama_convert import Recipe, SplitLimit, convert, plan
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from reports import convert_with_report, without_report
@@ -54,6 +54,22 @@ def compare(ours: Path, theirs: Path) -> tuple[int, int, list[str]]:
     return tensors, keys, differences
 
 
+def compare_parts(
+    kind: str, theirs: Path, peer: LlamaCpp, options: argparse.Namespace
+) -> tuple[int, list[str]]:
+    """Split both files, ours while it is written; return the number of parts and what differs."""
+    limit = SplitLimit.parse(options.split_max_size, None)
+    work = plan(options.checkpoint, recipe=kind, imatrix=options.imatrix, split=limit)
+    with tempfile.TemporaryDirectory(dir=theirs.parent) as scratch:
+        left, right = (Path(scratch) / name for name in ("left", "right"))
+        right.mkdir()
+        convert(work, left / "part.gguf")
+        peer.split(theirs, right / "part", options.split_max_size)
+        names = sorted({path.name for folder in (left, right) for path in folder.iterdir()})
+        _, mismatch, errors = filecmp.cmpfiles(left, right, names, shallow=False)
+    return len(names), [f"{name} differs" for name in mismatch + errors]
+
+
 def main() -> int:
     """Run the comparison for every type asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -64,6 +80,8 @@ def main() -> int:
         default=[recipe.value for recipe in Recipe],
         help="file types to compare; by default all",
     )
+    parser.add_argument("--imatrix", help="a file of llama-imatrix to quantise with")
+    parser.add_argument("--split-max-size", help="compare with llama-gguf-split too, e.g. 40M")
     add_peer_options(parser)
     options = parser.parse_args()
     peer = LlamaCpp.from_options(options)
@@ -73,11 +91,15 @@ def main() -> int:
         ours, base, theirs = (Path(scratch) / name for name in ("ours", "base", "theirs"))
         peer.to_16_bit(options.checkpoint, base)
         for kind in options.types:
-            convert_with_report(options.checkpoint, ours, recipe=kind)
+            convert_with_report(options.checkpoint, ours, recipe=kind, imatrix=options.imatrix)
             ours.write_bytes(without_report(ours))
-            peer.quantise(base, theirs, kind)
+            peer.quantise(base, theirs, kind, options.imatrix)
             tensors, keys, differences = compare(ours, theirs)
             whole = "identical" if filecmp.cmp(ours, theirs, shallow=False) else "differs"
+            if options.split_max_size:
+                parts, wrong = compare_parts(kind, theirs, peer, options)
+                whole += f", in {parts} parts too" if not wrong else ", parts differ"
+                differences += wrong
             print(f"{kind:8} {tensors:8} {keys:6}  {whole}", flush=True)
             for line in differences:
                 print(f"    {line}")

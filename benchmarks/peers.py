@@ -59,16 +59,23 @@ class LlamaCpp:
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> LlamaCpp:
         """Return the peer that the command line names."""
-        return cls(options.tools, options.llama_cpp, options.python)
+        return cls(options.tools.absolute(), options.llama_cpp.absolute(), options.python)
 
     def to_16_bit(self, checkpoint: Path, out: Path, kind: str = "bf16") -> Usage:
         """Run step one: convert_hf_to_gguf.py."""
         script = self.source / "convert_hf_to_gguf.py"
         return measure(self.python, script, checkpoint, "--outtype", kind, "--outfile", out)
 
-    def quantise(self, source: Path, out: Path, kind: str) -> Usage:
+    def quantise(self, source: Path, out: Path, kind: str, imatrix: str | None = None) -> Usage:
         """Run step two: llama-quantize."""
-        return measure(self.tools / "llama-quantize", source, out, kind.upper())
+        weights = ("--imatrix", imatrix) if imatrix else ()
+        return measure(self.tools / "llama-quantize", *weights, source, out, kind.upper())
+
+    def split(self, source: Path, out: Path, size: str) -> Usage:
+        """Divide a GGUF: llama-gguf-split; ``out`` is the names' beginning."""
+        return measure(
+            self.tools / "llama-gguf-split", "--split", "--split-max-size", size, source, out
+        )
 
 
 def add_peer_options(parser: argparse.ArgumentParser) -> None:

@@ -155,13 +155,17 @@ FAMILIES = {
 }
 
 
+def config(name: str, shape: str) -> dict[str, Any]:
+    """The config.json of ``name`` in ``shape``."""
+    return {**FAMILIES[name].config, **SHAPES[shape]}
+
+
 def build(out: Path, name: str, shape: str) -> Path:
     """The checkpoint ``name`` in ``shape``, in the folder ``out/name-shape``."""
     family = FAMILIES[name]
     folder = out / f"{name}-{shape}"
     folder.mkdir(parents=True)
-    config = {**family.config, **SHAPES[shape]}
-    weights = builders.tiny_tensors(config)
+    weights = builders.tiny_tensors(config(name, shape))
     builders.write_safetensors(
         folder / "model.safetensors",
         {
@@ -169,7 +173,7 @@ def build(out: Path, name: str, shape: str) -> Path:
             for tensor, values in sorted(weights.items())
         },
     )
-    builders.write_json(folder / "config.json", config)
+    builders.write_json(folder / "config.json", config(name, shape))
     if family.byte_level:
         builders.write_tokenizer(folder)
         _add_byte_level_processor(folder)

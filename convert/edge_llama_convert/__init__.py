@@ -23,8 +23,10 @@ from .errors import (
 from .hub import Fetching
 from .hubsource import fetch
 from .overrides import TypeOverrides
-from .pipeline import Plan, Progress, Result, TypeTotal, convert, plan
+from .pipeline import Progress, Result, convert, plan
+from .plans import Plan, TypeTotal
 from .recipe import Recipe
+from .split import SplitLimit
 
 __all__ = [
     "ConvertError",
@@ -38,6 +40,7 @@ __all__ = [
     "Recipe",
     "Result",
     "SourceError",
+    "SplitLimit",
     "TensorError",
     "TokenizerError",
     "TypeOverrides",

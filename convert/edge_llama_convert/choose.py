@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .errors import ConvertError
 from .ggml import GGMLType
 from .overrides import TypeOverrides
-from .recipe import EIGHT_EXPERTS, MIXTURES, Layer, Recipe
+from .recipe import EIGHT_EXPERTS, MIXTURES, Layer, Mixture, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,8 @@ def choose_types(
 ) -> list[GGMLType]:
     """Return the type of every tensor, in order, as llama-quantize would choose it.
 
+    Tensors that carry importance are chosen for as llama-quantize does with ``--imatrix``.
+
     Raises:
         ConvertError: an override that cannot apply.
     """
@@ -50,6 +52,9 @@ def choose_types(
             f"--tensor-type has no effect with --type {recipe.value}",
             hint="Choose a quantised --type, or drop --tensor-type.",
         )
+    mixture = MIXTURES[recipe]
+    if any(tensor.importance is not None for tensor in tensors):
+        mixture = mixture.when_weighted()
     has_output = any(tensor.name == "output.weight" for tensor in tensors)
     counts = dict.fromkeys(_COUNTED, 0)
     kinds = []
@@ -59,7 +64,7 @@ def choose_types(
         if chosen is None:
             by_count = role in counts and not (role == "ffn_down" and params.n_experts)
             index = counts[role] if by_count else tensor.layer
-            chosen = _choose(tensor, role, index, recipe, params, has_output=has_output)
+            chosen = _choose(tensor, role, index, mixture, params, has_output=has_output)
             if role in counts:
                 counts[role] += 1
         kinds.append(chosen)
@@ -108,14 +113,13 @@ def _choose(  # noqa: PLR0913 - all that a rule may depend on
     tensor: GGUFTensor,
     role: str,
     index: int,
-    recipe: Recipe,
+    mixture: Mixture,
     params: LlamaParams,
     *,
     has_output: bool,
 ) -> GGMLType:
     if not role:
         return GGMLType.F32
-    mixture = MIXTURES[recipe]
     if not mixture.base.is_quantised:
         return mixture.base
     n_per_row = tensor.shape[-1]

@@ -50,6 +50,11 @@ class GGMLType(IntEnum):
         """Whether the type stores blocks with scales rather than plain floats."""
         return self not in {GGMLType.F32, GGMLType.F16, GGMLType.BF16}
 
+    @property
+    def uses_importance(self) -> bool:
+        """Whether an importance matrix changes the values; ggml's Q8_0 does without."""
+        return self.is_quantised and self is not GGMLType.Q8_0
+
     def row_bytes(self, n_per_row: int) -> int:
         """Bytes that a row of ``n_per_row`` elements takes."""
         elements, size = _BLOCKS[self]
@@ -168,15 +173,25 @@ class GGML:
             self._decoders[dtype] = _ToFloat(traits.to_float) if quantised else None
         return self._decoders[dtype]
 
-    def quantise(self, kind: GGMLType, source: int, target: int, rows: int, n_per_row: int) -> int:
+    def quantise(  # noqa: PLR0913 - a C function's arguments
+        self,
+        kind: GGMLType,
+        source: int,
+        target: int,
+        rows: int,
+        n_per_row: int,
+        *,
+        importance: int | None = None,
+    ) -> int:
         """Quantise float32 rows; return the bytes written.
 
         ``n_per_row`` must be a multiple of the block size: ggml asserts it and would abort.
+        ``importance`` is the address of ``n_per_row`` float32 weights, used for every row.
         """
         if n_per_row % kind.block_elements:
             raise ValueError(f"{n_per_row} elements per row do not fit {kind.name}")
         written: int = self._library.ggml_quantize_chunk(
-            int(kind), source, target, 0, rows, n_per_row, None
+            int(kind), source, target, 0, rows, n_per_row, importance
         )
         return written
 

@@ -15,7 +15,7 @@ import gguf
 from gguf import GGUFValueType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .ggml import GGMLType
     from .tensors import GGUFTensor
@@ -47,6 +47,16 @@ class PackedKeys:
     count: int
     data: bytes
 
+    @classmethod
+    def of(cls, header: bytes, end: int) -> PackedKeys:
+        """Return the keys of a header; they end at byte ``end``."""
+        return cls(struct.unpack_from("<Q", header, 16)[0], header[24:end])
+
+    def plus(self, entries: Iterable[bytes]) -> PackedKeys:
+        """Return these keys followed by others, packed one by one."""
+        more = list(entries)
+        return PackedKeys(self.count + len(more), self.data + b"".join(more))
+
     @property
     def end(self) -> int:
         """Where the metadata ends in a file, in bytes: it follows magic, version and counts."""
@@ -71,9 +81,9 @@ def pack_keys(writer: gguf.GGUFWriter) -> PackedKeys:
     return PackedKeys(len(keys), b"".join(parts))
 
 
-def pack_number(key: str, value: int) -> bytes:
-    """Return one key with an uint32."""
-    return _string(key) + struct.pack("<2I", GGUFValueType.UINT32, value)
+def pack_number(key: str, value: int, kind: GGUFValueType = GGUFValueType.UINT32) -> bytes:
+    """Return one key with a number."""
+    return _string(key) + struct.pack("<I", kind) + struct.pack(f"<{_SCALARS[kind]}", value)
 
 
 def pack_string(key: str, text: bytes) -> bytes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .hub import Fetching
     from .hub.repo import HubRepo
-    from .pipeline import Plan
+    from .plans import Plan
     from .refs import TensorRef
 
 #: What the converter reads besides the weights; as patterns of names.

@@ -17,7 +17,7 @@ from .weights import open_weights
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .pipeline import Plan
+    from .plans import Plan
     from .rotation import Rotation
 
 NAME = "hyper-parameters"

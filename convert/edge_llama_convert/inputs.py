@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from .pipeline import Plan
+    from .plans import Plan
 
 _BLOCK = 1024 * 1024
 

@@ -35,11 +35,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A tensor of the result: its type and where its data begins in the file (bytes)."""
+    """A tensor of the result: its type and where its data begins in the file (bytes).
+
+    ``part`` is the number of the file, of a model in several.
+    """
 
     tensor: GGUFTensor
     kind: GGMLType
     offset: int
+    part: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -90,7 +94,8 @@ class _Worker:
         raw, dtype = self._reader.read(tensor, job.first_row, job.rows)
         nbytes = job.rows * kind.row_bytes(tensor.n_per_row)
         packed = self._reader.scratch.get("packed", nbytes)
-        outcome = self._quantise(job, raw, dtype, packed)
+        importance = _importance(job)
+        outcome = self._quantise(job, raw, dtype, packed, importance)
         if outcome is Outcome.NOT_FINITE:
             first = job.first_row % tensor.rows_per_source
             raise TensorError(
@@ -100,16 +105,26 @@ class _Worker:
             )
         if outcome is Outcome.OVERFLOW:
             raise TensorError(
-                f"tensor {tensor.name}: values too large for type {kind.name}",
-                hint="Choose a type with a larger range: --type bf16 or --type f32.",
+                f"tensor {tensor.name}: values too large for type {kind.name}"
+                + (" with this importance matrix" if importance else ""),
+                hint="Choose a type with a larger range: --type bf16 or --type f32"
+                + (", or make the matrix again." if importance else "."),
             )
         offset = job.target.offset + job.first_row * kind.row_bytes(tensor.n_per_row)
         self._output.write_at(packed.data, offset)
 
     def _quantise(
-        self, job: _Job, raw: npt.NDArray[np.uint8], dtype: str, packed: npt.NDArray[np.uint8]
+        self,
+        job: _Job,
+        raw: npt.NDArray[np.uint8],
+        dtype: str,
+        packed: npt.NDArray[np.uint8],
+        importance: int | None,
     ) -> Outcome:
-        """Quantise with the fast kernels where there are any, else with ggml."""
+        """Quantise with the fast kernels where there are any, else with ggml.
+
+        The kernels know no importance, whose address is ``importance``.
+        """
         kind, n_per_row = job.target.kind, job.target.tensor.n_per_row
         source, target = raw.ctypes.data, packed.ctypes.data
         if dtype == kind.name and kind.is_quantised:  # quantising again would only lose
@@ -119,7 +134,7 @@ class _Worker:
                 if self._ggml.is_valid(kind, target, raw.nbytes)
                 else Outcome.NOT_FINITE
             )
-        if self._kernels is not None:
+        if self._kernels is not None and importance is None:
             if dtype not in DTYPE_SIZES:
                 source, dtype = self._reader.to_float32(raw, dtype).ctypes.data, "F32"
             shape = (job.rows, n_per_row)
@@ -132,9 +147,18 @@ class _Worker:
             suspicious = not np.isfinite(values.sum())
         if suspicious and not np.isfinite(values).all():
             return Outcome.NOT_FINITE
-        self._ggml.quantise(kind, values.ctypes.data, target, job.rows, n_per_row)
+        source = values.ctypes.data
+        self._ggml.quantise(kind, source, target, job.rows, n_per_row, importance=importance)
         is_valid = self._ggml.is_valid(kind, target, packed.nbytes)
         return Outcome.DONE if is_valid else Outcome.OVERFLOW
+
+
+def _importance(job: _Job) -> int | None:
+    """Return the address of what the columns weigh in these rows, if it makes a difference."""
+    weights = job.target.tensor.importance
+    if weights is None or not job.target.kind.uses_importance:
+        return None
+    return int(weights[job.first_row // job.target.tensor.rows_per_matrix].ctypes.data)
 
 
 def quantise_to_file(

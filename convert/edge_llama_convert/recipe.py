@@ -2,12 +2,12 @@
 
 A recipe has a base type and, per kind of tensor, rules that are tried in order; the first whose
 condition holds for the layer gives the type. Source of the rules: llama_tensor_get_type_impl and
-tensor_type_fallback in llama.cpp's src/llama-quant.cpp (no importance matrix).
+tensor_type_fallback in llama.cpp's src/llama-quant.cpp.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -108,11 +108,19 @@ _Rules = tuple[tuple["Callable[[Layer], bool]", GGMLType], ...]
 
 @dataclass(frozen=True)
 class Mixture:
-    """A recipe's base type, its number in ``general.file_type``, and its rules by kind."""
+    """A recipe's base type, its number in ``general.file_type``, and its rules by kind.
+
+    ``weighted`` are the rules that take the place of ``rules`` when there is an importance matrix.
+    """
 
     base: GGMLType
     file_type: int
     rules: Mapping[str, _Rules] = field(default_factory=dict)
+    weighted: Mapping[str, _Rules] = field(default_factory=dict)
+
+    def when_weighted(self) -> Mixture:
+        """Return the mixture as it is with an importance matrix."""
+        return replace(self, rules={**self.rules, **self.weighted})
 
 
 _T = GGMLType
@@ -130,14 +138,15 @@ _IQ4_RULES: Mapping[str, _Rules] = {
     "attn_output": _EIGHT_Q5,
     "ffn_down": ((_first_part(8), _T.Q5_K),),
 }
+_IQ4_WEIGHTED: Mapping[str, _Rules] = {"ffn_down": ()}
 
 MIXTURES: Mapping[Recipe, Mixture] = {
     Recipe.F32: Mixture(_T.F32, 0),
     Recipe.F16: Mixture(_T.F16, 1),
-    Recipe.Q4_0: Mixture(_T.Q4_0, 2),
+    Recipe.Q4_0: Mixture(_T.Q4_0, 2, weighted={"ffn_down": ((_first_part(8), _T.Q4_1),)}),
     Recipe.Q4_1: Mixture(_T.Q4_1, 3),
     Recipe.Q8_0: Mixture(_T.Q8_0, 7),
-    Recipe.Q5_0: Mixture(_T.Q5_0, 8),
+    Recipe.Q5_0: Mixture(_T.Q5_0, 8, weighted={"ffn_down": ((_first_part(8), _T.Q5_1),)}),
     Recipe.Q5_1: Mixture(_T.Q5_1, 9),
     Recipe.Q2_K: Mixture(
         _T.Q2_K,
@@ -184,7 +193,7 @@ MIXTURES: Mapping[Recipe, Mixture] = {
     Recipe.Q5_K_S: Mixture(_T.Q5_K, 16),
     Recipe.Q5_K_M: Mixture(_T.Q5_K, 17, {"attn_v": _MORE_Q6, "ffn_down": _MORE_Q6}),
     Recipe.Q6_K: Mixture(_T.Q6_K, 18),
-    Recipe.IQ4_NL: Mixture(_T.IQ4_NL, 25, _IQ4_RULES),
-    Recipe.IQ4_XS: Mixture(_T.IQ4_XS, 30, _IQ4_RULES),
+    Recipe.IQ4_NL: Mixture(_T.IQ4_NL, 25, _IQ4_RULES, _IQ4_WEIGHTED),
+    Recipe.IQ4_XS: Mixture(_T.IQ4_XS, 30, _IQ4_RULES, _IQ4_WEIGHTED),
     Recipe.BF16: Mixture(_T.BF16, 32),
 }

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .checks import Check, Level
 from .fileio import SharedFile
 from .ggml import load_ggml
-from .inputs import changed, fingerprints, inputs_of, paths_of
+from .inputs import Input, changed, fingerprints, inputs_of, paths_of
 from .kernels import load_kernels
 from .sourcefiles import check_unchanged
 from .writer import with_slot
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .checks import Report
     from .header import Slot
-    from .pipeline import Plan
+    from .plans import Plan
 
 #: The last key of the file.
 REPORT_KEY = "edge_llama.report"
@@ -47,7 +47,8 @@ _PACKAGES = ("edge-llama", "llama-cpp-python", "gguf", "numpy")
 def with_report(work: Plan) -> Plan:
     """Return the plan with room for a report; :func:`store_report` fills it in."""
     kinds = {target.kind for target in work.layout.targets}
-    nbytes = 2048 + 256 * len(paths_of(work)) + 128 * len(kinds)
+    n_files = len(paths_of(work)) + (work.imatrix is not None)
+    nbytes = 2048 + 256 * n_files + 128 * len(kinds)
     return replace(work, layout=with_slot(work.layout, REPORT_KEY, min(nbytes, MAX_BYTES)))
 
 
@@ -160,6 +161,7 @@ def _describe(work: Plan, report: Report) -> dict[str, Any]:
         "format": _FORMAT,
         "source": source,
         "inputs": fingerprints(inputs_of(work), known, whole=whole),
+        **_imatrix(work),
         "tools": {
             **{name: _version(name) for name in _PACKAGES},
             "ggml": load_ggml().version,
@@ -172,6 +174,14 @@ def _describe(work: Plan, report: Report) -> dict[str, Any]:
             },
         },
     }
+
+
+def _imatrix(work: Plan) -> dict[str, Any]:
+    if work.imatrix is None:
+        return {}
+    path = work.imatrix.path
+    file = Input(path, work.imatrix.state[2], None)
+    return {"imatrix": fingerprints({path.name: file}, {}, whole=True)}
 
 
 def _version(package: str) -> str:

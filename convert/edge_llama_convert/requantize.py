@@ -13,8 +13,10 @@ from .ggml import GGMLType, load_ggml
 from .ggufparams import read_gguf_params
 from .ggufsource import GGUFHeader, read_gguf_header
 from .header import PackedKeys, pack_number
+from .imatrix import imatrix_keys, with_importance
 from .refs import DTYPE_SIZES
 from .report import REPORT_KEY
+from .split import PART, part_paths
 from .tensors import GGUFTensor
 from .writer import Layout, place
 
@@ -23,20 +25,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .ggufsource import KeyValue
+    from .imatrixfile import ImatrixFile
     from .overrides import TypeOverrides
     from .params import LlamaParams
     from .recipe import Recipe
 
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 _TYPE_SUFFIX = re.compile(
     r"[-._](?:b?f(?:p)?(?:16|32)|i?q\d(?:_[0-9a-z]{1,3})*|tq\d_0|mxfp4)$", re.IGNORECASE
 )
 
-#: Keys that describe the file rather than the model: dropped, or set anew at the end.
-_OF_THE_FILE = {
-    *("split.no", "split.count", "split.tensors.count", REPORT_KEY),
-    *("general.quantization_version", "general.file_type"),
-}
+#: Keys that describe the file rather than the model.
+_OF_THE_FILE = {"split.no", "split.count", "split.tensors.count", REPORT_KEY}
 
 #: Matrices of these names keep their type (tensor_allows_quantization in llama-quant.cpp).
 _KEPT = ("_norm.weight", "ffn_gate_inp.weight")
@@ -57,12 +56,17 @@ def is_gguf(source: Path) -> bool:
 
 def model_name_of(source: Path) -> str:
     """Return the file's stem without the number of a shard and the type it was saved in."""
-    stem = _SHARD.sub("", source.name.removesuffix(".gguf"))
+    stem = PART.sub("", source.name.removesuffix(".gguf"))
     return _TYPE_SUFFIX.sub("", stem) or stem
 
 
 def plan_gguf(
-    source: Path, recipe: Recipe, overrides: TypeOverrides | None = None, *, requantize: bool
+    source: Path,
+    recipe: Recipe,
+    overrides: TypeOverrides | None = None,
+    imatrix: ImatrixFile | None = None,
+    *,
+    requantize: bool,
 ) -> tuple[LlamaParams, Layout]:
     """Read the header of a GGUF, or of all of its shards, and lay out its conversion.
 
@@ -75,11 +79,11 @@ def plan_gguf(
     """
     header = read_whole_header(source)
     params = read_gguf_params(source, header)
-    tensors = tensors_of(header)
+    tensors = with_importance(tensors_of(header), imatrix)
     chosen = choose_types(tensors, recipe, params, overrides)
     kinds = [_untouched(each) or kind for each, kind in zip(tensors, chosen, strict=True)]
     _check_types(source, tensors, kinds, requantize=requantize)
-    return params, place(_keys(header.metadata, recipe), tensors, kinds)
+    return params, place(_keys(header.metadata, recipe, imatrix), tensors, kinds)
 
 
 def read_whole_header(source: Path) -> GGUFHeader:
@@ -93,16 +97,13 @@ def read_whole_header(source: Path) -> GGUFHeader:
     count = entry.value if entry else 1
     if not isinstance(count, int) or count <= 1:
         return header
-    match = _SHARD.search(source.stem)
+    match = PART.search(source.stem)
     if match is None or int(match[2]) != count or count > 99_999:
         raise SourceError(
             f"{source}: one of {count} shards, but not named NAME-00001-of-{count:05}.gguf",
             hint="Give the shards the names they were published under.",
         )
-    names = [
-        f"{source.stem[: match.start()]}-{i + 1:05}-of-{count:05}{source.suffix}"
-        for i in range(count)
-    ]
+    names = [path.name for path in part_paths(source, count)]
     if source.name != names[0]:
         raise SourceError(f"{source}: not the first shard", hint=f"Give {names[0]} instead.")
     missing = [name for name in names if not source.with_name(name).is_file()]
@@ -167,16 +168,21 @@ def _check_types(
         )
 
 
-def _keys(metadata: Mapping[str, KeyValue], recipe: Recipe) -> PackedKeys:
+def _keys(
+    metadata: Mapping[str, KeyValue], recipe: Recipe, imatrix: ImatrixFile | None
+) -> PackedKeys:
     """Return the source's metadata, with the keys that describe the file set anew."""
+    numbers = {
+        "general.quantization_version": gguf.GGML_QUANT_VERSION,
+        "general.file_type": recipe.file_type,
+    }
+    new = {key: pack_number(key, value) for key, value in numbers.items()} | imatrix_keys(imatrix)
     kept = [
         entry.raw
         for key, entry in metadata.items()
         # An alignment other than the default would not be that of the result.
-        if key not in _OF_THE_FILE and (key, entry.value == 32) != ("general.alignment", False)
+        if key not in _OF_THE_FILE
+        and key not in new
+        and (key, entry.value == 32) != ("general.alignment", False)
     ]
-    kept += [
-        pack_number("general.quantization_version", gguf.GGML_QUANT_VERSION),
-        pack_number("general.file_type", recipe.file_type),
-    ]
-    return PackedKeys(len(kept), b"".join(kept))
+    return PackedKeys(0, b"").plus([*kept, *new.values()])

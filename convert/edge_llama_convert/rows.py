@@ -53,12 +53,12 @@ def open_sources(tensors: Iterable[GGUFTensor]) -> Iterator[dict[Path, SharedFil
 def chunks(tensor: GGUFTensor) -> Iterator[tuple[int, int]]:
     """Yield (first row, rows) of pieces that can be read on their own.
 
-    A piece lies within one source, so it never spans two experts.
+    A piece lies within one matrix, so it never spans two sources or two experts.
     """
     together = tensor.rows_together
     step = max(1, CHUNK_ELEMENTS // tensor.n_per_row // together) * together
-    for begin in range(0, tensor.rows, tensor.rows_per_source):
-        end = begin + tensor.rows_per_source
+    for begin in range(0, tensor.rows, tensor.rows_per_matrix):
+        end = begin + tensor.rows_per_matrix
         for first in range(begin, end, step):
             yield first, min(step, end - first)
 

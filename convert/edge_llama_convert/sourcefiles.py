@@ -56,6 +56,11 @@ def record(source: Path) -> tuple[SourceFile, ...]:
     return tuple(files)
 
 
+def record_one(path: Path) -> SourceFile:
+    """Return a file as it is now; OSError as the system reports it."""
+    return SourceFile(path, _state(path))
+
+
 def only_used(
     files: Iterable[SourceFile], tensors: Iterable[TensorRef], *, texts: bool
 ) -> tuple[SourceFile, ...]:

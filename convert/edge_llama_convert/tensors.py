@@ -37,6 +37,8 @@ class GGUFTensor:
             they are computed (``values``).
         permuted_heads: when set, the rows are regrouped within each of that many heads.
         values: float32, only for tensors no checkpoint holds (rope frequencies).
+        importance: float32 ``[matrices, n_per_row]``, what each column weighs in each matrix of a
+            stack; None without an importance matrix, or where it does not name the tensor.
     """
 
     name: str
@@ -44,6 +46,7 @@ class GGUFTensor:
     sources: tuple[TensorRef, ...] = ()
     permuted_heads: int | None = None
     values: npt.NDArray[np.float32] | None = None
+    importance: npt.NDArray[np.float32] | None = None
 
     @property
     def rows(self) -> int:
@@ -54,6 +57,11 @@ class GGUFTensor:
     def rows_per_source(self) -> int:
         """Number of rows that each source holds."""
         return self.rows // max(1, len(self.sources))
+
+    @property
+    def rows_per_matrix(self) -> int:
+        """Number of rows of one matrix; of a stack, which may be one source, an expert's."""
+        return self.rows // math.prod(self.shape[:-2])
 
     @property
     def n_per_row(self) -> int:

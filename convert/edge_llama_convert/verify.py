@@ -17,10 +17,10 @@ import numpy as np
 
 from .agreement import compare_logits
 from .checks import Check, Level, Report, rounded
-from .fileio import SharedFile
 from .ggml import GGMLType
 from .hyperparams import compare_hyper_parameters
 from .rows import RowReader, chunks, open_sources
+from .split import open_parts
 from .vocab.probe import PROBES
 from .weights import open_weights
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .checks import Runtime
-    from .pipeline import Plan
+    from .fileio import SharedFile
+    from .plans import Plan
     from .quantize import Target
 
     Array = npt.NDArray[np.float32]
@@ -105,19 +106,20 @@ class _Compared:
 
 
 def _check_tensors(plan: Plan, path: Path, *, everything: bool) -> Check:
-    targets = plan.layout.targets
+    targets = [target for part in plan.parts for target in part.targets]
     worst, worst_name = 0.0, ""
     compared: dict[GGMLType, _Compared] = defaultdict(_Compared)
     faults: list[str] = []
     with (
         open_sources(target.tensor for target in targets) as files,
-        SharedFile(path) as written,
+        open_parts(path, targets) as written,
     ):
         reader = RowReader(files)
         for target in targets:
             squares = errors = 0.0
             of_type = compared[target.kind]
-            for original, back in _rows(target, reader, written, everything=everything):
+            file = written[target.part]
+            for original, back in _rows(target, reader, file, everything=everything):
                 squares += float(np.square(original, dtype=np.float64).sum())
                 errors += float(np.square(back - original, dtype=np.float64).sum())
                 of_type.values += original.size

@@ -17,7 +17,7 @@ from .header import PackedKeys, Slot, append_key, pack_header, pack_keys, pack_s
 from .quantize import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from .ggml import GGMLType
@@ -58,10 +58,13 @@ class Layout:
 
 
 def lay_out(
-    writer: gguf.GGUFWriter, tensors: Sequence[GGUFTensor], kinds: Sequence[GGMLType]
+    writer: gguf.GGUFWriter,
+    tensors: Sequence[GGUFTensor],
+    kinds: Sequence[GGMLType],
+    more: Iterable[bytes] = (),
 ) -> Layout:
-    """Give every tensor its place after the metadata that ``writer`` holds."""
-    return place(pack_keys(writer), tensors, kinds)
+    """Give every tensor its place after the metadata that ``writer`` holds, and ``more`` keys."""
+    return place(pack_keys(writer).plus(more), tensors, kinds)
 
 
 def place(keys: PackedKeys, tensors: Sequence[GGUFTensor], kinds: Sequence[GGMLType]) -> Layout:
@@ -122,7 +125,7 @@ def check_writable(path: Path, *, force: bool) -> None:
                 hint="Change the folder's permissions, or choose another with -o.",
             )
     except OSError as error:
-        raise _explain(error, path, 0) from error
+        raise explain(error, path, 0) from error
 
 
 @contextlib.contextmanager
@@ -142,15 +145,16 @@ def publish(path: Path, nbytes: int, *, force: bool) -> Iterator[Path]:
         with SharedFile(temporary, write=True) as file:
             file.reserve(nbytes)
         yield temporary
-        _take_name(temporary, path, force=force)
+        take_name(temporary, path, force=force)
     except OSError as error:
-        raise _explain(error, path, nbytes) from error
+        raise explain(error, path, nbytes) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _take_name(temporary: Path, path: Path, *, force: bool) -> None:
+def take_name(temporary: Path, path: Path, *, force: bool) -> None:
+    """Rename, and see to it that the disk knows; a file at ``path`` is only lost with ``force``."""
     if force:
         temporary.replace(path)
     else:
@@ -170,7 +174,8 @@ def _take_name(temporary: Path, path: Path, *, force: bool) -> None:
             os.close(folder)
 
 
-def _explain(error: OSError, path: Path, nbytes: int) -> OutputError:
+def explain(error: OSError, path: Path, nbytes: int) -> OutputError:
+    """Return what to say of a failure to write ``nbytes`` at ``path``."""
     if error.errno in FULL:
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(path.parent).free

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +76,28 @@ def convert(
             help="Type of the tensors whose GGUF name matches; may be given several times.",
         ),
     ] = None,
+    imatrix: Annotated[
+        str | None,
+        typer.Option(
+            "--imatrix",
+            metavar="FILE",
+            help="An importance matrix that llama-imatrix made of this model (GGUF or .dat).",
+        ),
+    ] = None,
+    split_max_size: Annotated[
+        str | None,
+        typer.Option(
+            "--split-max-size",
+            metavar="N(M|G)",
+            help="Write several files, each of up to that many megabytes or gigabytes.",
+        ),
+    ] = None,
+    split_max_tensors: Annotated[
+        int | None,
+        typer.Option(
+            "--split-max-tensors", metavar="N", help="Write several files of up to N tensors."
+        ),
+    ] = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,7 +124,7 @@ def convert(
     ] = "quick",
 ) -> None:
     """Turn a LLaMA checkpoint, or a GGUF, into a quantised GGUF, in one pass."""
-    from edge_llama_convert import Recipe, TypeOverrides
+    from edge_llama_convert import Recipe, SplitLimit, TypeOverrides
     from edge_llama_convert import plan as make_plan
     from edge_llama_convert.checks import Level, require
     from edge_llama_convert.report import store_report, with_report
@@ -122,6 +145,8 @@ def convert(
             overrides=TypeOverrides.parse(output_type, embedding_type, tensor_type or ()),
             metadata=_key_values(metadata or ()),
             requantize=requantize,
+            imatrix=imatrix,
+            split=SplitLimit.parse(split_max_size, split_max_tensors),
         )
     if verify != Level.OFF:
         work = with_report(work)
@@ -146,7 +171,7 @@ def convert(
         check=check if verify != Level.OFF else None,
     )
     if as_json:
-        facts = {**describe(work, result.path), "seconds": round(result.seconds, 3)}
+        facts = {**describe(work, target), "seconds": round(result.seconds, 3)}
         for report in reports:
             facts["verification"] = proof.describe(report)
         console.write_json(facts)
@@ -154,6 +179,7 @@ def convert(
     console.show(_table(work))
     peak = f", peak memory {result.peak_memory / 1e6:,.0f} MB" if result.peak_memory else ""
     console.show(f"{_size(work)}, {result.seconds:.1f} s{peak}")
+    _note_coverage(work)
     for report in reports:
         proof.show(report)
     console.write(f"{result.path}\n")
@@ -197,8 +223,9 @@ def _planned_context(work: Plan) -> int:
 def describe(work: Plan, path: Path) -> dict[str, Any]:
     """Return a plan as plain values, for machines."""
     context = _planned_context(work)
+    files = list(zip(work.outputs(path), work.parts, strict=True))
     return {
-        "path": str(path),
+        "path": str(files[0][0]),
         "source": work.hub.label if work.hub else str(work.source),
         "download_bytes": work.hub.missing(work.weights) if work.hub else 0,
         "name": work.name,
@@ -206,8 +233,10 @@ def describe(work: Plan, path: Path) -> dict[str, Any]:
         "parameters": work.n_parameters,
         "bytes": work.nbytes,
         "bits_per_weight": round(work.bits_per_weight, 3),
+        "files": [{"path": str(file), "bytes": part.nbytes} for file, part in files],
         "kv_cache_bytes_f16": work.kv_cache_bytes(context),
         "kv_cache_context": context,
+        "imatrix": asdict(work.importance) if work.importance is not None else None,
         "tensors": {
             total.kind.name: {"count": total.tensors, "bytes": total.nbytes}
             for total in work.totals
@@ -221,15 +250,31 @@ def _show_plan(work: Plan, path: Path, *, as_json: bool) -> None:
         console.write_json(describe(work, path))
         return
     console.stdout.print(_table(work))
+    _note_coverage(work)
     context = _planned_context(work)
     cache = work.kv_cache_bytes(context)
+    files = list(zip(work.outputs(path), work.parts, strict=True))
+    if work.split is not None:
+        for file, part in files:
+            console.write(f"{file}: {part.nbytes / 1e6:,.1f} MB\n")
+    what = path if work.split is None else f"{len(files)} files"
     console.write(
-        f"{path}: {_size(work)}; running it takes about {(work.nbytes + cache) / 1e6:,.0f} MB with "
+        f"{what}: {_size(work)}; running it takes about {(work.nbytes + cache) / 1e6:,.0f} MB with "
         f"a context of {context} tokens, {cache / 1e6:,.0f} MB of it for the KV cache\n"
     )
     if work.hub is not None:
         missing = work.hub.missing(work.weights)
         console.write(f"{work.hub.label}: {missing / 1e6:,.1f} MB to download\n")
+
+
+def _note_coverage(work: Plan) -> None:
+    """Say which tensors are quantised without importance, as llama-quantize does one by one."""
+    from edge_llama_convert.naming import listed
+
+    if work.importance is not None:
+        missing = listed(work.importance.missing)
+        without = f"; no importance for {missing}" if missing else ""
+        console.note(f"imatrix: {work.importance.tensors} tensors{without}")
 
 
 def _table(work: Plan) -> Table:

@@ -96,7 +96,7 @@ def _compare_with(
     with byte_progress() as show_bytes:
         source = fetch(source, fetching(show_bytes))
     work = source.placed_as(
-        {tensor.name: (parse_type(tensor.type), tensor.offset) for tensor in info.tensors}
+        {each.name: (parse_type(each.type), each.offset, each.part) for each in info.tensors}
     )
     report = compare(work, info.path, level)
     if stored is None:
