@@ -124,6 +124,7 @@ def convert(
             requantize=requantize,
         )
     if verify != Level.OFF:
+        proof.check_source(work)
         work = with_report(work)
     target = output if output is not None else work.default_output
     if not as_json:
