@@ -166,6 +166,17 @@ def test_convert_takes_a_gguf_and_asks_before_quantising_twice(
     assert (tmp_path / "models" / "some-q4_0.gguf").is_file()
 
 
+def test_a_gguf_that_llama_cpp_does_not_load_is_named_before_the_work(
+    run_cli: RunCLI, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    run_cli("convert", str(tiny_checkpoint), "--type", "f16", "-o", "some.gguf")
+    content = (tmp_path / "some.gguf").read_bytes()
+    (tmp_path / "some.gguf").write_bytes(content.replace(b"smollm", b"smollx", 1))
+    run = run_cli("convert", "some.gguf", "-o", "out.gguf")
+    assert_one_line_error(run, "some.gguf", "unknown pre-tokenizer type: 'smollx'")
+    assert not (tmp_path / "out.gguf").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "parts"),
     [

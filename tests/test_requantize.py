@@ -165,6 +165,8 @@ def write_gguf(
     writer.add_feed_forward_length(96)
     writer.add_head_count(4)
     writer.add_head_count_kv(2)
+    writer.add_context_length(64)
+    writer.add_layer_norm_rms_eps(1e-5)
     writer.add_array("own.array", [1.5, 2.5])
     if change:
         change(writer, arrays)
@@ -234,6 +236,11 @@ def _experts_apart(writer: gguf.GGUFWriter, tensors: dict[str, Any]) -> None:
         tensors.update({f"blk.0.ffn_{kind}.{i}.weight": part for i, part in enumerate(experts)})
 
 
+def _float_layers(writer: gguf.GGUFWriter, _: dict[str, Any]) -> None:
+    writer.kv_data[0].pop("llama.block_count")
+    writer.add_float32("llama.block_count", 1.0)
+
+
 def _kv_heads_by_layer(writer: gguf.GGUFWriter, _: dict[str, Any]) -> None:
     writer.kv_data[0].pop("llama.attention.head_count_kv")
     writer.add_head_count_kv([2])
@@ -242,7 +249,17 @@ def _kv_heads_by_layer(writer: gguf.GGUFWriter, _: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda _, t: t.pop("blk.0.ffn_up.weight"), TensorError, "layers have 9 at least"),
+        (lambda _, t: t.pop("blk.0.ffn_up.weight"), TensorError, "1 tensors missing: blk.0.ffn_up"),
+        (
+            lambda _, t: t.update({"blk.0.attn_q.weight": np.ones((32, 64), np.float32)}),
+            TensorError,
+            r"attn_q.weight has shape \[32, 64\], its metadata calls for \[64, 64\]",
+        ),
+        (
+            lambda _, t: t.update({"blk.1.attn_q.weight": np.ones((64, 64), np.float32)}),
+            TensorError,
+            "1 tensors unexpected: blk.1.attn_q.weight",
+        ),
         (lambda _, t: t.pop("output_norm.weight"), TensorError, "missing: output_norm"),
         (lambda _, t: t.pop("token_embd.weight"), ParamsError, "token_embd.weight is missing"),
         (_set("llama.block_count", 2**31 - 1), ParamsError, "num_hidden_layers"),
@@ -252,9 +269,11 @@ def _kv_heads_by_layer(writer: gguf.GGUFWriter, _: dict[str, Any]) -> None:
         (_kv_heads_by_layer, ParamsError, "head_count_kv is missing or differs by layer"),
         (_set("llama.rope.dimension_count", 8), ParamsError, "= 8, but a head has 16"),
         (lambda w, _: w.kv_data[0].pop("llama.block_count"), ParamsError, "llama.block_count is"),
+        (lambda w, _: w.kv_data[0].pop("llama.context_length"), ParamsError, "context_length is"),
+        (_float_layers, ParamsError, "llama.block_count = 1.0: not of the key's type"),
         (lambda w, _: w.kv_data[0].pop("general.architecture"), UnsupportedError, "None"),
         (
-            lambda _, t: t.update({"output_norm.bias": np.ones(4, np.int64)}),
+            lambda _, t: t.update({"output_norm.weight": np.ones(64, np.int64)}),
             UnsupportedError,
             "I64",
         ),

@@ -6,9 +6,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .errors import ParamsError, TensorError, UnsupportedError
-from .naming import listed
+from .ggufsource import squeezed
 from .params import read_params
 from .rotation import magnitude
+from .shapecheck import shape_faults
+from .tensors import gguf_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,12 +19,15 @@ if TYPE_CHECKING:
     from .ggufsource import GGUFHeader
     from .params import LlamaParams
 
-#: config.json's names -> GGUF's keys. Without those of the first table there is no model.
+#: config.json's names -> GGUF's keys. llama.cpp does not load a model without those of the first
+#: table; the numbers of the last one are no integers.
 _REQUIRED = {
     "num_hidden_layers": "block_count",
     "hidden_size": "embedding_length",
     "intermediate_size": "feed_forward_length",
     "num_attention_heads": "attention.head_count",
+    "max_position_embeddings": "context_length",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
 }
 _OF_EXPERTS = {
     "num_local_experts": "expert_count",
@@ -30,14 +35,11 @@ _OF_EXPERTS = {
 }
 _OPTIONAL = {
     "num_key_value_heads": "attention.head_count_kv",
-    "max_position_embeddings": "context_length",
-    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
-    "rope_theta": "rope.freq_base",
     "head_dim": "attention.key_length",
+    "rope_theta": "rope.freq_base",
 }
-_ATTENTION = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm")
-_DENSE = ("ffn_gate", "ffn_up", "ffn_down")
-_EXPERTS = ("ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
+_FLOATS = {"rms_norm_eps", "rope_theta"}
+_OPTIONAL_TENSORS = {"output.weight", "rope_freqs.weight"}
 
 
 def read_gguf_params(source: Path, header: GGUFHeader) -> LlamaParams:
@@ -55,7 +57,18 @@ def read_gguf_params(source: Path, header: GGUFHeader) -> LlamaParams:
         )
     has_experts = bool(_value(header, "llama.expert_count"))
     required = {**_REQUIRED, **(_OF_EXPERTS if has_experts else {})}
-    config = _read(header, {**required, **_OPTIONAL})
+    keys = {**required, **_OPTIONAL}
+    config = _read(header, keys)
+    wrong = [
+        f"llama.{keys[name]} = {value!r}"
+        for name, value in config.items()
+        if not isinstance(value, float if name in _FLOATS else int)
+    ]
+    if wrong:
+        raise ParamsError(
+            f"{source}: {', '.join(wrong)}: not of the key's type",
+            hint="The file was edited or damaged; get another copy of the file.",
+        )
     unusable = [f"llama.{key}" for name, key in required.items() if name not in config]
     unusable += [  # an array, one number per layer
         f"llama.{key}"
@@ -142,19 +155,15 @@ def _check_complete(source: Path, header: GGUFHeader, params: LlamaParams) -> No
             "made before April 2024; llama.cpp no longer reads them",
             hint="Get a newer GGUF of the model, or convert its checkpoint.",
         )
-    kinds = (*_ATTENTION, *(_EXPERTS if params.n_experts else _DENSE))
-    # Believed only after this comparison: a hostile header may claim billions of layers.
-    found = sum(name.startswith("blk.") for name in header.tensors)
-    if params.n_layers * len(kinds) > found:
+    expected = {name: squeezed(shape) for name, shape in gguf_shapes(params).items()}
+    faults = shape_faults(
+        expected,
+        {name: ref.shape for name, ref in header.tensors.items()},
+        "its metadata",
+        optional=[name for name in expected if name in _OPTIONAL_TENSORS or name.endswith(".bias")],
+    )
+    if faults:
         raise TensorError(
-            f"{source}: {found} tensors in layers, {params.n_layers} layers have "
-            f"{params.n_layers * len(kinds)} at least",
-            hint="The file is not complete; fetch or convert it again.",
-        )
-    wanted = {f"blk.{i}.{kind}.weight" for i in range(params.n_layers) for kind in kinds}
-    missing = (wanted | {"output_norm.weight"}) - header.tensors.keys()
-    if missing:
-        raise TensorError(
-            f"{source}: {len(missing)} tensors missing: {listed(missing)}",
-            hint="The file is not complete, or its LLaMA is of an unknown variant.",
+            f"{source}: {'; '.join(faults)}",
+            hint="The file is damaged or incomplete, or its LLaMA is of an unknown variant.",
         )

@@ -198,6 +198,11 @@ class _Parser:
             ) from None
         if not 0 < math.prod(shape) < 2**48 or shape[-1] % BLOCK_SIZES[dtype][0]:
             self._fail(f"tensor {name} of type {dtype} has the impossible shape {list(shape)}")
-        while len(shape) > 1 and shape[0] == 1:  # as ggml counts dimensions
-            shape = shape[1:]
-        return name, dtype, shape, offset
+        return name, dtype, squeezed(shape), offset
+
+
+def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a row-major shape without leading ones, as ggml counts dimensions."""
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return shape

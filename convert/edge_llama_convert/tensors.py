@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .errors import TensorError
-from .naming import listed
 from .quantised import check_plain
 from .rope import frequency_factors
+from .shapecheck import shape_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -165,7 +165,11 @@ def map_tensors(checkpoint: Checkpoint, params: LlamaParams) -> list[GGUFTensor]
     check_plain(checkpoint, found)
     with_output = not params.tied_embeddings or "lm_head.weight" in found
     expected = _expected(params, with_output=with_output)
-    faults = _compare(expected, found)
+    faults = shape_faults(
+        {name: want.shape for name, want in expected.items()},
+        {name: ref.shape for name, ref in found.items()},
+        "config.json",
+    )
     if faults:
         raise TensorError(
             f"{checkpoint.path}: {'; '.join(faults)}",
@@ -186,6 +190,20 @@ def map_tensors(checkpoint: Checkpoint, params: LlamaParams) -> list[GGUFTensor]
     return sorted(tensors, key=lambda tensor: (tensor.layer, tensor.name))
 
 
+def gguf_shapes(params: LlamaParams) -> dict[str, tuple[int, ...]]:
+    """Map the GGUF name of every tensor that a model may have, with all biases, to its shape."""
+    one = replace(
+        params, attention_bias=True, mlp_bias=True, n_experts=params.n_experts and 1
+    )  # a stack is as many times one expert
+    shapes = {want.name: want.shape for want in _expected(one, with_output=True).values()}
+    for name, shape in shapes.items():
+        if name.endswith("_exps.weight"):
+            shapes[name] = (params.n_experts or 0, *shape)
+        elif name.endswith("ffn_gate_inp.weight"):
+            shapes[name] = (params.n_experts or 0, params.hidden_size)
+    return {**shapes, "rope_freqs.weight": (params.head_dim // 2,)}
+
+
 def _gguf_tensor(want: _Expected, refs: list[TensorRef], *, permuted: bool) -> GGUFTensor:
     stacked = want.name.endswith("_exps.weight")
     shape = (len(refs), *want.shape) if stacked else want.shape
@@ -203,24 +221,3 @@ def _wrapped(found: Iterable[str]) -> str | None:
         f"Names begin with {prefixes[0]!r}, not with 'model.': save the whole model itself, "
         "unwrapped (PEFT, torch.compile, DDP) and with its output matrix."
     )
-
-
-def _compare(expected: dict[str, _Expected], found: dict[str, TensorRef]) -> list[str]:
-    faults = []
-    for label, names in (
-        ("missing", expected.keys() - found.keys()),
-        ("unexpected", found.keys() - expected.keys()),
-    ):
-        if names:
-            faults.append(f"{len(names)} tensors {label}: {listed(names)}")
-    shapes: dict[tuple[tuple[int, ...], tuple[int, ...]], list[str]] = {}
-    for name in sorted(expected.keys() & found.keys()):
-        pair = found[name].shape, expected[name].shape
-        if pair[0] != pair[1]:
-            shapes.setdefault(pair, []).append(name)
-    faults += [
-        f"{listed(names)} {'have' if len(names) > 1 else 'has'} shape {list(is_)}, "
-        f"config.json calls for {list(wanted)}"
-        for (is_, wanted), names in shapes.items()
-    ]
-    return faults

@@ -149,6 +149,7 @@ def convert(
             split=SplitLimit.parse(split_max_size, split_max_tensors),
         )
     if verify != Level.OFF:
+        proof.check_source(work)
         work = with_report(work)
     target = output if output is not None else work.default_output
     if not as_json:

@@ -105,6 +105,15 @@ def _compare_with(
     return replace(report, checks=(inputs, *report.checks))
 
 
+def check_source(work: Plan) -> None:
+    """Refuse a GGUF source that llama.cpp does not load; nor would it load the result."""
+    from ..reading import Reading
+
+    if work.source.is_file():
+        with Reading(work.source):
+            pass
+
+
 def compare(work: Plan, path: Path, level: str) -> Report:
     """Compare the file with its checkpoint through llama.cpp's own reading of it."""
     from edge_llama_convert.checks import Level
