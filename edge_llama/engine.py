@@ -115,14 +115,10 @@ class Engine:
     def _receive(self) -> None:
         """Take what has arrived; wait for something if there is nothing else to do."""
         wait = self._scheduler.is_idle and not self._closing
-        while True:
-            try:
-                jobs = self._inbox.get(block=wait)
-            except queue.Empty:
-                return
-            wait = False
-            for job in jobs:
+        while wait or not self._inbox.empty():
+            for job in self._inbox.get():
                 self._scheduler.add(self._generation(job))
+            wait = False
 
     def _step(self) -> None:
         try:
