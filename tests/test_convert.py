@@ -217,6 +217,14 @@ def test_a_folder_as_output(tiny_checkpoint: Path, tmp_path: Path) -> None:
         convert(plan(tiny_checkpoint), tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are POSIX")
+def test_a_pipe_or_device_is_not_replaced(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="not a regular file"):
+        convert(plan(tiny_checkpoint), tmp_path / "pipe", force=True)
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file-size limits are POSIX")
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(
     tiny_checkpoint: Path, tmp_path: Path

@@ -102,12 +102,16 @@ def check_writable(path: Path, *, force: bool) -> None:
     """Refuse early what could only fail late.
 
     Raises:
-        OutputError: ``path`` exists and ``force`` is false, or is a folder; its folder is a file
-            or may not be written to.
+        OutputError: ``path`` exists and ``force`` is false, or is no regular file; its folder is
+            a file or may not be written to.
     """
     try:
         if path.is_dir():
             raise OutputError(f"{path}: is a folder", hint="Name the file: -o FOLDER/NAME.gguf")
+        if path.exists() and not path.is_file():  # a device would be replaced by a file
+            raise OutputError(
+                f"{path}: not a regular file", hint="Name the file: -o FOLDER/NAME.gguf"
+            )
         if os.path.lexists(path) and not force:  # also a link that leads nowhere
             raise OutputError(
                 f"{path}: already exists", hint="Use --force to replace it, or -o for another name."
