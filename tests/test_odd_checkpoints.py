@@ -323,3 +323,23 @@ def test_a_byte_order_mark_in_a_tokenizer(tiny_checkpoint: Path, tmp_path: Path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     with pytest.raises(SourceError, match=r"tokenizer\.json: begins with a byte order mark"):
         plan(source)
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ({"441": {"content": "e"}}, "tokens 365 and 441 are both 'e'"),
+        ({"441": {"content": "[PAD445]"}}, r"tokens 441 and 445 are both '\[PAD445\]'"),
+        ({"441": {"content": "a\0b"}}, "a token holds a zero byte"),
+        ({"5": {"content": "<zz>"}}, "1 of 256 byte tokens missing, e.g. <0x02>"),
+    ],
+)
+def test_vocabularies_that_llama_cpp_does_not_load(
+    tmp_path: Path, added: dict[str, Any], message: str
+) -> None:
+    source = spm.build_checkpoint(tmp_path / "x")
+    config = {**spm.TOKENIZER_CONFIG, "added_tokens_decoder": added}
+    builders.write_json(source / "tokenizer_config.json", config)
+    with pytest.raises(TokenizerError, match=message) as caught:
+        plan(source)
+    assert caught.value.hint

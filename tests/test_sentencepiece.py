@@ -127,7 +127,7 @@ def test_merges_that_scores_cannot_say_are_refused(tmp_path: Path) -> None:
 
 def test_added_tokens_and_padding(source: Path) -> None:
     n = families.N_PIECES
-    builders.write_json(source / "added_tokens.json", {"<pad>": n, "far": 9999, "\u2581w": n + 1})
+    builders.write_json(source / "added_tokens.json", {"<pad>": n, "far": 9999, "\u2581wq": n + 1})
     config = {
         **spm.TOKENIZER_CONFIG,
         "add_prefix_space": False,
@@ -143,7 +143,7 @@ def test_added_tokens_and_padding(source: Path) -> None:
     tokens, scores, types = (
         found[f"tokenizer.ggml.{key}"][n:] for key in ("tokens", "scores", "token_type")
     )
-    assert tokens == ["<pad>", "\u2581w", "<|im_end|>", " x y", "<call>"] + [
+    assert tokens == ["<pad>", "\u2581wq", "<|im_end|>", " x y", "<call>"] + [
         f"[PAD{number}]" for number in range(n + 5, n + 8)
     ]
     assert scores == [-1000.0] * 5 + [-10000.0] * 3

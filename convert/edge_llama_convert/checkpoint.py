@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from .refs import TensorRef
 
-#: Bound for the JSON files beside the weights; the largest real tokenizer.json has about 35 MB.
-MAX_JSON_BYTES = 256 * 1024 * 1024
-
 INDEX = "model.safetensors.index.json"
 
 
@@ -120,11 +117,6 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.exists():
             check_regular(path)
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise SourceError(
-                f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB, not plausible for this file",
-                hint="Fetch the file again.",
-            )
         check_text(path)
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: Error numbers of a full disk, a quota and a limit of file sizes.
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+#: Bound for the JSON files beside the weights; the largest real tokenizer.json has about 35 MB.
+MAX_JSON_BYTES = 256 * 1024 * 1024
+
 #: How the text begins that stands for a file in a clone without Git LFS.
 _GIT_LFS = b"version https://git-lfs.github.com/"
 
@@ -56,7 +59,12 @@ def check_regular(path: Path) -> None:
 
 
 def check_text(path: Path) -> None:
-    """Raise SourceError for a text that begins with a byte order mark, which JSON must not."""
+    """Raise SourceError for a JSON file that is too large, or begins with a byte order mark."""
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise SourceError(
+            f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB, not plausible for this file",
+            hint="Fetch the file again.",
+        )
     with path.open("rb") as file:
         if file.read(3) == codecs.BOM_UTF8:
             raise SourceError(

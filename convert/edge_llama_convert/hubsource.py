@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checkpoint import FORMATS, MAX_JSON_BYTES, Checkpoint
+from .checkpoint import FORMATS, Checkpoint
 from .errors import HubError, SourceError
+from .fileio import MAX_JSON_BYTES
 from .folder import Folder
 from .hub import HubId, open_repo
 from .meta import PATTERN as META_PATTERN

@@ -38,6 +38,12 @@ def read_vocabulary(
     """
     if pre is not None:
         check_name(pre)
+    vocabulary = _read(checkpoint, vocab_size, pre)
+    vocabulary.check_texts(checkpoint.path)
+    return vocabulary
+
+
+def _read(checkpoint: Checkpoint, vocab_size: int, pre: str | None) -> Vocabulary:
     model = checkpoint.path / "tokenizer.model"
     if model.is_file():
         check_regular(model)

@@ -70,6 +70,7 @@ def read_sentencepiece(checkpoint: Checkpoint, vocab_size: int) -> Vocabulary:
     check_byte_tokens(table.tokens, path)
     _mark_user_defined(table, model.spec)
     _add_tokens(checkpoint, table)
+    check_byte_tokens(table.tokens, path)  # an added token may have taken a place
     special = read_special(checkpoint, checkpoint.optional_json("tokenizer.json"), vocab_size)
     if prefix is None and not model.spec.adds_space:  # llama.cpp adds one unless told otherwise
         prefix = False
@@ -222,6 +223,6 @@ def _add_tokens(checkpoint: Checkpoint, table: _Table) -> None:
 
 def _id(number: object) -> int:
     value = int(number) if isinstance(number, int | str) else -1
-    if value < 0:
+    if value < 0 or isinstance(number, bool):
         raise ValueError(f"token id {number!r}")
     return value

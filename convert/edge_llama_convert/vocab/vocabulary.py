@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..errors import TokenizerError
 from .templates import add_templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import gguf
 
@@ -46,6 +49,27 @@ class Vocabulary:
     add_space_prefix: bool | None = None
     extra_ids: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def check_texts(self, folder: Path) -> None:
+        """Refuse tokens that llama.cpp, which finds them by their text, would mix up.
+
+        Raises:
+            TokenizerError: two tokens have one text, or one has a zero byte, where it ends there.
+        """
+        problem = None
+        named = [text for text in self.tokens if text]  # llama.cpp names empty ones itself
+        if len(set(named)) != len(named):
+            (text, _), *_ = Counter(named).most_common(1)
+            first, second = [i for i, token in enumerate(self.tokens) if token == text][:2]
+            problem = f"tokens {first} and {second} are both {text[:40]!r}"
+        elif any("\0" in text for text in named):
+            problem = "a token holds a zero byte"
+        if problem:
+            raise TokenizerError(
+                f"{folder}: {problem}; llama.cpp loads no such vocabulary",
+                hint="See added_tokens.json, added_tokens_decoder in tokenizer_config.json and "
+                "added_tokens in tokenizer.json; take the needless one out.",
+            )
 
     def add_to(self, writer: gguf.GGUFWriter) -> None:
         """Write all keys in convert_hf_to_gguf.py's order."""
