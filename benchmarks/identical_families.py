@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: The checkpoint's dtype -> the type of llama.cpp's first step that loses nothing of it.
-_FIRST_STEP = {"F16": "f16", "BF16": "bf16"}
+_FIRST_STEP = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
 def _sources(

@@ -117,6 +117,18 @@ FAMILIES = {
             },
         }
     ),
+    "llama-biased": Family(
+        {
+            **_LLAMA,
+            "attention_bias": True,
+            "head_dim": 64,
+            "mlp_bias": True,
+            "num_hidden_layers": 2,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "dynamic", "rope_theta": 20000.0, "factor": 2.0},
+        },
+        dtype="F32",
+    ),
     "llama2": Family(
         {**_LLAMA, "vocab_size": N_PIECES + 8},
         dtype="F16",

@@ -134,3 +134,15 @@ def test_ctrl_c_while_the_prompt_is_read(chat: Terminal) -> None:
     chat.wait_for(PROMPT)
     chat.type(CTRL_D)
     assert chat.process.wait(30) == 0
+
+
+def test_convert_shows_bytes_speed_and_time_left(real_checkpoint: Path, tmp_path: Path) -> None:
+    slow = ("--type", "q2_k", "--threads", "1", "-o", "out/x.gguf")
+    terminal = Terminal("convert", str(real_checkpoint), *slow, cwd=tmp_path)
+    try:
+        terminal.wait_for(r"hf -> q2_k .*\d/\d+\.\d MB \d+\.\d MB/s \d:\d\d:\d\d")
+        terminal.type(CTRL_C)
+        assert terminal.process.wait(60) == 130
+    finally:
+        terminal.close()
+    assert list((tmp_path / "out").iterdir()) == []
