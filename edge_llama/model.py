@@ -34,8 +34,9 @@ class Model:
 
     Up to :attr:`ModelConfig.n_parallel` generations run at the same time, in one batch; more wait.
     They share the context: ``n_ctx`` is what each may use, and what all of them have. When it is
-    short, the last to begin steps aside until there is room. In a batch the last bits of logits
-    differ from those of a generation that runs alone, so that a near tie may fall the other way.
+    short, the last to begin steps aside until there is room. None sees anything of another; but
+    cells lie in another order than for a generation that runs alone, which rounds sums differently,
+    so that a near tie of two tokens may fall the other way.
 
     Use it as a context manager, or call :meth:`close`; a model that is forgotten closes itself,
     also when the interpreter ends.

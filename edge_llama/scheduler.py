@@ -153,21 +153,27 @@ class Scheduler:
 
     def _make_room(self) -> None:
         """See to it that everyone who is active can go on by a token."""
-        n_ctx = self._decoder.n_ctx
         for generation in self._active[:]:
-            total = len(generation.tokens)
-            if total - generation.gap.length > n_ctx:  # the whole context is not enough
-                gap = generation.request.prompt.gap(total, n_ctx)
-                if gap is None:
-                    self._end(generation, "context")
-                else:
-                    generation.gap = gap
+            if len(generation.tokens) - generation.gap.length > self._decoder.n_ctx:
+                self._overflow(generation)
         if self._pool.free < len(self._active):
             self._pool.retire_idle()
             while self._pool.free < len(self._active) > 1:
                 self._pause(self._active[-1])
         for generation in self._active:
             self._pool.set_gap(_place(generation), generation.gap)
+
+    def _overflow(self, generation: Generation) -> None:
+        """Widen the gap of a generation that the whole context does not hold, or end it."""
+        try:
+            gap = generation.request.prompt.gap(len(generation.tokens), self._decoder.n_ctx)
+        except Exception as error:  # noqa: BLE001 - the template's own code may run here
+            self._end(generation, error)
+            return
+        if gap is None:
+            self._end(generation, "context")
+        else:
+            generation.gap = gap
 
     def _pause(self, generation: Generation) -> None:
         """Take a generation out of the cache; it goes on before anyone new begins."""

@@ -84,6 +84,7 @@ class FakeDecoder:
         self.decoded = 0
         self.batches: list[list[Part]] = []
         self.on_decode: Callable[[Sequence[Part]], bool] = lambda _: False
+        self.fails: Callable[[], bool] = lambda: False  # saving and restoring
         self._seen: dict[int, list[tuple[int, int]]] = {}
         self._shifted = False
 
@@ -161,10 +162,14 @@ class FakeDecoder:
 
     def save(self, sequence: int) -> State:
         assert not self._shifted, "positions have moved, and keys have not"
+        if self.fails():
+            raise MemoryError
         return json.dumps([(cell.position, cell.token) for cell in self.of(sequence)]).encode()
 
     def restore(self, sequence: int, state: State) -> bool:
         assert not self.of(sequence)
+        if self.fails():
+            return False
         for position, token in json.loads(bytes(state)):
             self.cells[self.cells.index(None)] = Cell(token, position, {sequence})
         return True

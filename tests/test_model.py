@@ -29,6 +29,7 @@ from edge_llama import (
 from edge_llama.decoder import Part
 from edge_llama.native import NativeContext, NativeModel, NativeSampler
 from edge_llama.native.library import llama
+from edge_llama.scheduler import Scheduler
 from edge_llama_convert import convert, plan
 
 DATA = Path(__file__).parent / "data"
@@ -280,6 +281,16 @@ def test_one_who_waits_is_cancelled_at_once(embedded: Path) -> None:
         assert waiting.reply.finish_reason == "cancelled"
         assert not reading.finished
         reading.cancel()
+
+
+def test_a_fault_of_ours_reaches_those_who_wait_and_the_model_goes_on(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Scheduler, "_batch", lambda _: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            model.generate("Hello!", sampling=GREEDY)
+    assert model.generate("Hello!", sampling=GREEDY).text
 
 
 def test_a_conversation_outgrows_a_small_context(embedded: Path) -> None:

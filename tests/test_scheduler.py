@@ -11,13 +11,13 @@ import pytest
 from fakes import END, Bench, FakeClient, FakeDecoder, Script, alone, request
 
 from edge_llama import StateError, cache, scheduler
-from edge_llama.generate import Reply
+from edge_llama.generate import Reply, Request
+from edge_llama.overflow import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edge_llama.decoder import Part
-    from edge_llama.generate import Request
 
 
 def assert_as_alone(client: FakeClient, asked: Request, seed: int, n_ctx: int) -> None:
@@ -55,6 +55,8 @@ class Play:
         self.asked: list[tuple[FakeClient, Request, int]] = []
         self.bases = [[rng.randrange(97, 101) for _ in range(rng.randint(1, 9))] for _ in "ab"]
         self.abort_rate = rng.choice([0, 0, 0.2])
+        failures = rng.choice([0, 0.3])
+        self.decoder.fails = lambda: rng.random() < failures
 
     def ask(self) -> None:
         rng = self.rng
@@ -307,6 +309,17 @@ def test_a_failing_sampler_ends_its_own_generation_only() -> None:
     assert isinstance(unmade.result, ZeroDivisionError)
     assert isinstance(broken.result, StopIteration)
     assert_as_alone(healthy, wish, 4, 64)
+
+
+def test_a_question_that_cannot_be_answered_ends_its_own_generation_only() -> None:
+    bench = Bench(FakeDecoder(16, 8, 1))
+    prompt = Prompt(tokens=text(5), find_droppable=lambda: range(1 // 0))
+    script = Script(iter([97] * 20))
+    broken = bench.add(Request(prompt=prompt), make_sampler=lambda: script)
+    healthy = bench.add(request(text(6)), 1)
+    bench.run()
+    assert isinstance(broken.result, ZeroDivisionError)
+    assert_as_alone(healthy, request(text(6)), 1, 16)
 
 
 def test_closing_ends_everyone() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import EdgeLlamaError
 from .cells import Cells
 from .history import History, reusable
 from .park import Parked
@@ -158,7 +160,9 @@ class SequencePool:
         parked = self._store.find(rate)
         known = max(kept, *others, 0 if parked is None else rate(parked))
         if sequence.length - known >= worth and not self.is_shifted:
-            self._store.save(sequence, sequence.state_size, sequence.save)
+            # Without a copy it will be read again, which is no reason to fail.
+            with contextlib.suppress(MemoryError, EdgeLlamaError):
+                self._store.save(sequence, sequence.state_size, sequence.save)
 
     def clear(self) -> None:
         """Forget all sequences, after an error left the cache in doubt."""
