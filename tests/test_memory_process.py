@@ -14,7 +14,7 @@ import builders
 import pytest
 
 from edge_llama import Model, Sampling, StateError
-from edge_llama.hardware import lock_limit, resident_memory
+from edge_llama.hardware import lock_limit, numa_nodes, resident_memory
 from edge_llama.memory.formula import compute_bytes
 from edge_llama_convert import Recipe, convert, plan
 
@@ -115,6 +115,15 @@ def test_the_command_line_stays_within_its_budget(embedded: Path, run_cli: RunCL
     assert smallest
     result = run_cli("generate", "--memory", f"{smallest[1]}MiB", "-n", "1", str(embedded), "Hi")
     assert result.returncode == 0, result.stderr
+
+
+def test_options_that_do_nothing_say_so(embedded: Path, run_cli: RunCLI) -> None:
+    if numa_nodes() > 1:
+        pytest.skip("this machine has several memory nodes")
+    arguments = ("--numa", "distribute", "--ctx", "256", "--threads", "1", "-n", "1")
+    result = run_cli("generate", *arguments, "--flash-attention", "off", str(embedded), "Hi")
+    assert result.returncode == 0, result.stderr
+    assert "numa=distribute does nothing: this machine has one memory node" in result.stderr
 
 
 def test_two_processes_pay_for_the_weights_once(embedded: Path, tmp_path: Path) -> None:

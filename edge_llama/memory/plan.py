@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..config import DEFAULT_CONTEXT, ModelConfig
 from ..device import choose_device
 from ..errors import OutOfMemoryError
 from ..units import format_bytes
@@ -15,7 +14,7 @@ from .notes import notes_on
 from .search import Candidate, Demand, Search
 
 if TYPE_CHECKING:
-    from ..config import KVCacheType
+    from ..config import KVCacheType, ModelConfig
     from ..gguf_file import GGUFInfo
     from ..hardware import HardwareState
     from .use import MemoryUse
@@ -44,6 +43,7 @@ class MemoryPlan:
         host: what is added to this process.
         gpu: what is taken on the device.
         process: what the process had before.
+        reserved: what the caller will use himself.
         budget: what the whole process may have, if that was given.
         notes: what was chosen against the defaults, and options that do nothing here.
     """
@@ -60,13 +60,14 @@ class MemoryPlan:
     host: MemoryUse
     gpu: MemoryUse
     process: int
+    reserved: int
     budget: int | None
     notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
         """What the whole process will have in memory."""
-        return self.process + self.host.total
+        return self.process + self.host.total + self.reserved
 
     def apply(self, config: ModelConfig) -> ModelConfig:
         """Return ``config`` with nothing left to choose."""
@@ -106,14 +107,14 @@ def plan_memory(
     notes: list[str] = []
     if budget is not None:
         room = budget - hardware.process - demand.reserved
-        found = search.largest(room, comfortable=DEFAULT_CONTEXT)
+        found = search.largest(room)
     elif hardware.available is None:
-        found = search.best(DEFAULT_CONTEXT)
+        found = search.best()
     else:
         room = int(hardware.available * (1 - _LEFT_FREE)) - demand.reserved
-        found = search.within(room, comfortable=DEFAULT_CONTEXT)
+        found = search.within(room)
         if found is None and facts.nbytes > room // 2:
-            found = search.within(room // 2, comfortable=DEFAULT_CONTEXT, private=True)
+            found = search.within(room // 2, private=True)
             if found is not None:
                 notes.append(
                     "the weights do not fit into free memory: they will be read from the file "
@@ -139,6 +140,7 @@ def _plan(found: Candidate, search: Search, notes: list[str]) -> MemoryPlan:
         host=found.host,
         gpu=found.gpu,
         process=hardware.process,
+        reserved=search.demand.reserved,
         budget=config.budget,
     )
     return dataclasses.replace(
@@ -148,7 +150,7 @@ def _plan(found: Candidate, search: Search, notes: list[str]) -> MemoryPlan:
 
 def _does_not_fit(info: GGUFInfo, search: Search) -> OutOfMemoryError:
     config, hardware = search.config, search.hardware
-    least = search.smallest(DEFAULT_CONTEXT)
+    least = search.smallest()
     shape = least.shape
     need = hardware.process + search.demand.reserved + search.need(least) + _ANOTHER_START
     settings = f"context {shape.n_ctx}, KV cache {shape.kv_type}, {shape.n_ubatch} tokens at a time"

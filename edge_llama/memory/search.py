@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..config import DEFAULT_CONTEXT
 from .formula import CONTEXT_STEP, Shape, loading_bytes
 from .needs import estimate
 
@@ -53,9 +54,9 @@ class _Rung:
 #: From best to smallest. Batches shrink first (they cost speed in long prompts only), then the
 #: cache loses precision (q8_0 is nearly lossless), then context goes; q4_0 is heard in the answers.
 _LADDER = (
-    _Rung("f16", 512, 4096),
-    _Rung("f16", 128, 4096),
-    _Rung("q8_0", 128, 4096),
+    _Rung("f16", 512, DEFAULT_CONTEXT),
+    _Rung("f16", 128, DEFAULT_CONTEXT),
+    _Rung("q8_0", 128, DEFAULT_CONTEXT),
     _Rung("f16", 128, 2048),
     _Rung("q8_0", 128, 2048),
     _Rung("q8_0", 64, 1024),
@@ -90,23 +91,23 @@ class Search:
         self.facts, self.config, self.hardware, self.device = facts, config, hardware, device
         self.demand = demand
 
-    def best(self, comfortable: int) -> Candidate:
+    def best(self) -> Candidate:
         """Return the top of the ladder, whatever it takes on the host."""
-        return next(self._candidates(comfortable))
+        return next(self._candidates())
 
-    def within(self, room: int, *, comfortable: int, private: bool = False) -> Candidate | None:
+    def within(self, room: int, *, private: bool = False) -> Candidate | None:
         """Return the first candidate for which ``room`` suffices; None if there is none.
 
         ``private`` leaves mapped weights out of account.
         """
-        for candidate in self._candidates(comfortable):
+        for candidate in self._candidates():
             if self.need(candidate, private=private) <= room:
                 return candidate
         return None
 
-    def largest(self, room: int, *, comfortable: int) -> Candidate | None:
+    def largest(self, room: int) -> Candidate | None:
         """Return the first candidate that fits, with the largest context that still does."""
-        found = self.within(room, comfortable=comfortable)
+        found = self.within(room)
         if found is None or self.config.n_ctx is not None:
             return found
         low = found.shape.n_ctx // CONTEXT_STEP
@@ -124,9 +125,9 @@ class Search:
                 high = middle - 1
         return found
 
-    def smallest(self, comfortable: int) -> Candidate:
+    def smallest(self) -> Candidate:
         """Return the candidate that takes the least of the host's memory."""
-        return min(self._candidates(comfortable), key=self.need)
+        return min(self._candidates(), key=self.need)
 
     def need(self, candidate: Candidate, *, private: bool = False) -> int:
         """Return what must be free for a candidate: its host memory, and what that may be short by.
@@ -140,23 +141,23 @@ class Search:
             most -= use.weights
         return most + _SLACK + use.private // 100
 
-    def _candidates(self, comfortable: int) -> Iterator[Candidate]:
+    def _candidates(self) -> Iterator[Candidate]:
         """Yield candidates from best to smallest, the device's memory respected."""
-        for shape in self._shapes(comfortable):
+        for shape in self._shapes():
             for repack in self._repack_choices():
                 for gpu_layers in self._layer_choices(shape):
                     yield self._candidate(shape, repack=repack, gpu_layers=gpu_layers)
 
-    def _shapes(self, comfortable: int) -> Iterator[Shape]:
+    def _shapes(self) -> Iterator[Shape]:
         config, seen = self.config, set[Shape]()
         for rung in _LADDER:
-            n_ctx = config.n_ctx or min(rung.n_ctx, comfortable, self.facts.n_ctx_train)
+            n_ctx = config.n_ctx or min(rung.n_ctx, self.facts.n_ctx_train)
             kv_type = rung.kv_type if config.kv_type == "auto" else config.kv_type
             if config.flash_attention == "off" and config.kv_type == "auto":
                 kv_type = "f16"  # quantised values need flash attention
             shape = Shape(
                 n_ctx=n_ctx,
-                n_ubatch=config.n_ubatch or min(rung.n_ubatch, config.n_batch, n_ctx),
+                n_ubatch=min(config.n_ubatch or rung.n_ubatch, config.n_batch, n_ctx),
                 kv_type=kv_type,
                 flash_attention=config.flash_attention != "off",
                 n_parallel=self.demand.n_parallel,
@@ -174,15 +175,15 @@ class Search:
         return (True, False) if self.hardware.repacked_types else (False,)
 
     def _layer_choices(self, shape: Shape) -> Iterator[int]:
-        """Yield numbers of layers for the GPU: what fits there, and less of them last."""
+        """Yield numbers of layers for the GPU: as asked for; or what fits there, and else none."""
         all_layers = self.facts.n_layer + 1
         wanted = self.config.gpu_layers
-        if self.device is None:
-            yield 0
-        elif wanted != "auto":
+        if self.device is not None and wanted != "auto":
             yield all_layers if wanted < 0 else min(wanted, all_layers)
-        else:
-            yield self._most_layers(shape)
+            return
+        if self.device is not None and (most := self._most_layers(shape)):
+            yield most
+        yield 0
 
     def _most_layers(self, shape: Shape) -> int:
         low, high = 0, self.facts.n_layer + 1
