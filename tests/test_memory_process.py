@@ -137,7 +137,8 @@ def test_two_processes_pay_for_the_weights_once(embedded: Path, tmp_path: Path) 
     weights = alone["host"]["weights"]
     assert alone["process"]["resident"] == pytest.approx(shared["process"]["resident"], rel=0.05)
     saved = alone["process"]["proportional"] - shared["process"]["proportional"]
-    assert saved == pytest.approx(weights / 2, rel=0.1)
+    libraries = 16 * MIB  # which the two share as well, if nobody else has them mapped
+    assert 0.9 * weights / 2 < saved < 1.1 * weights / 2 + libraries
     assert shared["process"]["private"] < alone["process"]["private"] - 0.95 * weights
 
 

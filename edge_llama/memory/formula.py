@@ -122,4 +122,4 @@ def loading_bytes(facts: ModelFacts) -> int:
 
 
 #: Code and data of the libraries that is first touched while generating.
-_LIBRARIES = 5 * 2**20
+_LIBRARIES = 4 * 2**20
