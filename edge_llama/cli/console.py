@@ -53,6 +53,9 @@ def note(text: str) -> None:
 @contextlib.contextmanager
 def status(text: str) -> Iterator[None]:
     """Show that something takes a moment; on a terminal only."""
+    if not stderr.is_terminal:  # nobody would see it, and its modules cost time and memory
+        yield
+        return
     with stderr.status(Text(text, style="dim")):
         yield
 
