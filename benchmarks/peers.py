@@ -32,6 +32,7 @@ def measure(*command: str | Path) -> Usage:
 
     RuntimeError when it fails.
     """
+    os.sync()  # nobody waits for what the one before left to be written
     started = time.perf_counter()
     process = subprocess.Popen(
         [str(part) for part in command],
