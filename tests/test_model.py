@@ -37,6 +37,9 @@ DATA = Path(__file__).parent / "data"
 pytestmark = pytest.mark.model
 
 GREEDY = Sampling(temperature=0, max_tokens=24)
+#: For comparing with what runs in a batch: the last bits of logits differ there, and the longer a
+#: text, the likelier a near tie that falls the other way. The scheduler's own tests are exact.
+SHORT = Sampling(temperature=0, max_tokens=6)
 LONG = "word " * 1500
 
 
@@ -221,11 +224,12 @@ def test_a_cancelled_answer_stays_in_the_conversation_as_far_as_it_came(model: M
 
 
 def test_generations_of_several_threads_run_together(model: Model) -> None:
-    expected = model.generate("Name a fruit.", sampling=GREEDY).text
+    prompt = "Count from one to ten."
+    expected = model.generate(prompt, sampling=SHORT).text
     answers: list[str] = []
 
     def ask() -> None:
-        answers.append(model.generate("Name a fruit.", sampling=GREEDY).text)
+        answers.append(model.generate(prompt, sampling=SHORT).text)
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
@@ -264,9 +268,9 @@ def test_many_prompts_give_their_replies_in_order(model: Model) -> None:
 
 
 def test_one_who_cancels_leaves_the_others_alone(model: Model) -> None:
-    expected = model.generate("List the planets.", sampling=GREEDY).text
+    expected = model.generate("List the planets.", sampling=SHORT).text
     reading = model.stream(LONG, sampling=GREEDY)
-    answering = model.stream("List the planets.", sampling=GREEDY)
+    answering = model.stream("List the planets.", sampling=SHORT)
     next(answering)
     reading.cancel()
     assert reading.reply.finish_reason == "cancelled"
