@@ -72,7 +72,7 @@ class Talk:
     def __init__(self, overflow: Overflow, n_ctx: int, *, system: str = "") -> None:
         self.policy = ContextPolicy(overflow, n_ctx)
         self.decoder = FakeDecoder(n_ctx, min(n_ctx, 512))
-        self.bench = Bench(self.decoder)
+        self.bench = Bench(self.decoder, parked_bytes=10**9)
         self.chat = Chat(self.answer, system=system)
         self.said: Iterator[int] = iter(())
 
@@ -129,6 +129,7 @@ def test_a_conversation_five_times_the_context_goes_on_and_is_never_read_again(
         kept = len(cached) - len(system)
         assert cached[len(system) :] == talk.whole[:-1][-kept:]
     assert dropped > 3 * n_ctx
+    assert talk.bench.store.nbytes == 0  # what is dropped is not worth a copy
 
 
 def test_the_question_and_the_system_prompt_are_never_dropped() -> None:

@@ -93,7 +93,7 @@ class SequencePool:
             # together would throw each other out.
             state = self._store.restore(holder)
         elif holder is not None and not holder.busy:
-            self._park(holder, kept=source.length, worth=WORTH_PARKING)
+            self._park(holder, kept=holder.position(source.end), worth=WORTH_PARKING)
             holder.truncate(source.end)
         own = holder if isinstance(holder, Sequence) and not holder.busy else None
         self.retire_idle(own)
@@ -107,7 +107,8 @@ class SequencePool:
         fits = needed + spare <= self._cells.free
         if isinstance(holder, Parked) and state is not None:
             saved = state
-            if not fits or holder.length - source.length >= WORTH_PARKING:
+            unused = holder.length - holder.position(source.end)
+            if not fits or unused >= WORTH_PARKING:
                 self._store.save(holder, holder.nbytes, lambda: saved)
         if not fits:
             return None
