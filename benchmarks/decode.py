@@ -2,10 +2,12 @@
 
     python benchmarks/decode.py MODEL.gguf --tools BIN
 
-Every round runs the three one after the other, each in a process of its own: llama-bench on
-random tokens without sampling; edge-llama streaming text with the default sampler; Llama
-streaming text with the same settings. Ratios are medians over the rounds. Weight repacking is off
-everywhere, as in edge-llama. ``--profile`` says where the time of a token goes.
+Every round runs the three in turn, in another order each, every one in a process of its own:
+llama-bench on random tokens without sampling; edge-llama streaming text with the default sampler;
+Llama streaming text with its own. Ratios are medians over the rounds. All compute in the same way:
+nothing may use AMX (see ``amx.py``), and weights are repacked where ``--repack`` says so, except
+in Llama, which always does; of some types, Q4_1 among them, repacking has no kernels, so that
+there it makes no difference. ``--profile`` says where the time of a token goes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amx import deny_amx
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,7 +37,7 @@ def llama_bench(options: argparse.Namespace) -> dict[str, float]:
         [
             *(options.tools / "llama-bench", "-m", options.model, "-r", "1", "-o", "json"),
             *("-p", str(options.prompt), "-n", str(options.tokens), "-t", str(options.threads)),
-            *("--repack", "0"),
+            *("--repack", str(int(options.repack == "on"))),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -52,7 +56,9 @@ def edge_llama(options: argparse.Namespace) -> dict[str, float]:
     from edge_llama import Model, Sampling
 
     n_ctx = max(options.prompt, options.tokens) + 64
-    with Model.open(options.model, n_ctx=n_ctx, threads=options.threads) as model:
+    with Model.open(
+        options.model, n_ctx=n_ctx, threads=options.threads, repack=options.repack
+    ) as model:
         draw = random.Random(1)  # noqa: S311 - not a secret
         n_vocab = model.info.n_vocab
         prompt = [draw.randrange(n_vocab) for _ in range(options.prompt)]
@@ -99,17 +105,12 @@ def _watch() -> dict[str, list[float]]:
 
 
 def llama_cpp_python(options: argparse.Namespace) -> dict[str, float]:
-    """Measure llama-cpp-python's own class, in this process; decode only.
-
-    Its prompt is read token by token: with GCC 12 and AMX, the repacking that it cannot turn off
-    crashes in larger batches.
-    """
+    """Measure llama-cpp-python's own class, in this process; decode only."""
     from llama_cpp import Llama
 
     model = Llama(
         str(options.model),
-        n_ctx=options.tokens + 64,
-        n_batch=1,
+        n_ctx=max(options.prompt, options.tokens) + 64,
         n_threads=options.threads,
         verbose=False,
     )
@@ -153,15 +154,19 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one process")
+    parser.add_argument("--repack", choices=("on", "off"), default="off")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.engine:
+        deny_amx()
         json.dump(ENGINES[options.engine](options), sys.stdout)
         return 0
-    rounds = [
-        {engine: measure(engine, options) for engine in ENGINES} for _ in range(options.rounds)
-    ]
+    draw = random.Random(options.rounds)  # noqa: S311 - not a secret
+    rounds = []
+    for _ in range(options.rounds):
+        order = draw.sample(list(ENGINES), len(ENGINES))
+        rounds.append({engine: measure(engine, options) for engine in order})
     for engine in ENGINES:
         for name in rounds[0][engine]:
             middle = statistics.median(figures[engine][name] for figures in rounds)
