@@ -37,16 +37,47 @@ class _Choice:
         self._model, self._context, self._job = model, context, job
         self._sampler = NativeSampler(model, job.sampling)
         self._sampler.accept(job.prompt.tokens)
-        self.seed = self._sampler.seed
+        self.seed, self._guide = self._sampler.seed, job.guide
+        # What is forced is not computed, so nobody knows how likely it was.
+        self._jumps = job.sampling.jump_ahead and job.sampling.logprobs is None
 
-    def sample(self, index: int) -> int:
+    @property
+    def may_end(self) -> bool:
+        return self._guide is None or self._guide.may_end
+
+    @property
+    def must_end(self) -> bool:
+        return self._guide is not None and self._guide.must_end
+
+    def forced(self) -> Sequence[int]:
+        """Return the tokens that must come next, if any, and take them as chosen."""
+        if self._guide is None or not self._jumps:
+            return []
+        tokens = self._guide.forced()
+        if tokens:
+            self._guide.push(tokens)
+            self._sampler.accept(tokens)
+        return tokens
+
+    def sample(self, index: int) -> Sequence[int]:
         """Choose a token from the logits at ``index`` in the last batch."""
-        token = self._sampler.sample(self._context, index)
+        sampler, guide = self._sampler, self._guide
         n_top = self._job.sampling.logprobs
+        if n_top is not None:
+            logits = self._context.logits_at(index)
+            if guide is not None:
+                logits = logits.copy()  # they are masked
+        if guide is None:
+            token = sampler.sample(self._context, index)
+        else:
+            token = sampler.sample_within(
+                self._context, index, guide, masks_first=not self._job.sampling.jump_ahead
+            )
+            guide.push([token])
         if n_top is not None and not self._model.is_end(token):
-            logits, spelling = self._context.logits_at(index), self._model.spelling
+            spelling = self._model.spelling
             self._job.logprobs.append(token_logprob(logits, token, n_top, spelling))
-        return token
+        return [token, *self.forced()]
 
     def close(self) -> None:
         self._sampler.close()

@@ -11,13 +11,13 @@ from .detokenize import TextDecoder
 from .stops import StopMatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from .cache import Sequence
+    from .cache import Sequence as CacheSequence
     from .logprobs import TokenLogprob
     from .overflow import Prompt
 
-FinishReason = Literal["stop", "length", "context", "cancelled"]
+FinishReason = Literal["stop", "length", "incomplete", "context", "cancelled"]
 
 
 class Vocabulary(Protocol):
@@ -38,8 +38,9 @@ class Reply:
 
     Attributes:
         text: everything that was generated, without the stop string.
-        finish_reason: "stop" (the model or a stop string ended it), "length" (max_tokens),
-            "context" (no room left), "cancelled".
+        finish_reason: "stop" (the model, a stop string or the grammar ended it), "length"
+            (max_tokens), "incomplete" (max_tokens, inside what the grammar asks for), "context"
+            (no room left), "cancelled".
         tokens: the generated token ids, without the end token.
         prompt_tokens: tokens of the prompt that the model saw, of which ``cached_tokens`` were
             reused.
@@ -99,8 +100,25 @@ class Sampler(Protocol):
 
     seed: int
 
-    def sample(self, index: int) -> int:
-        """Return a token for the logits at ``index`` in the batch that was just decoded."""
+    @property
+    def may_end(self) -> bool:
+        """Whether the text may end here; only a grammar says no."""
+        ...
+
+    @property
+    def must_end(self) -> bool:
+        """Whether nothing may follow; only a grammar says so."""
+        ...
+
+    def forced(self) -> Sequence[int]:
+        """Return the tokens that the answer must begin with, if any; called once, first."""
+        ...
+
+    def sample(self, index: int) -> Sequence[int]:
+        """Return a token for the logits at ``index`` in the batch that was just decoded.
+
+        Tokens that must follow it come with it.
+        """
         ...
 
     def close(self) -> None:
@@ -147,13 +165,14 @@ class Generation:
         self.request, self.client = request, client
         self.tokens = list(request.prompt.tokens)
         self.gap = NO_GAP
-        self.sequence: Sequence | None = None
+        self.sequence: CacheSequence | None = None
         self.reason: FinishReason | None = None
         self._vocabulary, self._make_sampler = vocabulary, make_sampler
         self._sampler: Sampler | None = None
         self._decoder, self._stops = TextDecoder(), StopMatcher(request.stop)
         self._text: list[str] = []
         self._prompt_tokens = self._cached = 0
+        self._has_sampled = False
         self._started = self._first = self._last = time.perf_counter()
 
     @property
@@ -171,31 +190,44 @@ class Generation:
     def _n_generated(self) -> int:
         return len(self.tokens) - len(self.request.prompt.tokens)
 
-    def begin(self, sequence: Sequence) -> None:
-        """Take a place in the cache; what is in it already is reused."""
+    def begin(self, sequence: CacheSequence) -> None:
+        """Take a place in the cache; what is in it already is reused.
+
+        Sets ``reason`` if there is nothing to choose.
+        """
         self.sequence = sequence
         if self._sampler is None:
             self._started = self._first = self._last = time.perf_counter()
             self._prompt_tokens = len(self.tokens) - self.gap.length
             self._cached = sequence.length
             self._sampler = self._make_sampler()
+            self._take(self._sampler, self._sampler.forced())
 
     def sample(self, index: int) -> None:
         """Choose the next token, and hand its text over; sets ``reason`` if it was the last."""
         assert self._sampler is not None  # noqa: S101 - begin() came first
-        token = self._sampler.sample(index)
+        tokens = self._sampler.sample(index)
         self._last = time.perf_counter()
-        if not self._n_generated:
-            self._first = self._last
-        if self._vocabulary.is_end(token):
-            self.reason = "stop"
-            return
-        self.tokens.append(token)
-        self._push(self._stops.push(self._decoder.push(self._vocabulary.piece(token))))
-        if self._stops.stopped:
-            self.reason = "stop"
-        elif self._n_generated == self.request.max_tokens:
-            self.reason = "length"
+        if not self._has_sampled:
+            self._has_sampled, self._first = True, self._last
+        self._take(self._sampler, tokens)
+
+    def _take(self, sampler: Sampler, tokens: Sequence[int]) -> None:
+        """Add tokens to the answer, as far as nothing ends it before."""
+        left = len(tokens)
+        for token in tokens:
+            left -= 1
+            if self._vocabulary.is_end(token):
+                self.reason = "stop"
+                return
+            self.tokens.append(token)
+            self._push(self._stops.push(self._decoder.push(self._vocabulary.piece(token))))
+            if self._stops.stopped or (not left and sampler.must_end):
+                self.reason = "stop"
+                return
+            if self._n_generated == self.request.max_tokens:
+                self.reason = "length" if not left and sampler.may_end else "incomplete"
+                return
 
     def _push(self, text: str) -> None:
         if text:
@@ -205,7 +237,7 @@ class Generation:
     def finish(self, result: FinishReason | BaseException, n_ctx: int) -> None:
         """End it, for whatever reason; the client gets a reply or the error."""
         sampler, self._sampler = self._sampler, None
-        if not self._n_generated:
+        if not self._has_sampled:
             self._first = self._last = time.perf_counter()
         seed = 0
         if sampler is not None:

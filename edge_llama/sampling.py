@@ -193,6 +193,13 @@ class Sampling:
     stop: tuple[str, ...] = option(
         (), Texts(), "End before this text; may be given several times.", group=_OUTPUT
     )
+    #: The tokens differ from those of step by step only where several spell the same text.
+    jump_ahead: bool = option(
+        True,  # noqa: FBT003 - a default
+        OneOf((True, False)),
+        "With a grammar, take what it forces in one step, and mask only what it refuses.",
+        group=_OUTPUT,
+    )
     logprobs: int | None = option(
         None,
         Integer(0, 100),

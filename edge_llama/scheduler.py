@@ -134,6 +134,8 @@ class Scheduler:
             generation.gap = gap
             self._active.append(generation)
             generation.begin(sequence)
+            if generation.reason is not None:
+                self._end(generation, generation.reason)
         else:
             sequence.busy = False
         return True

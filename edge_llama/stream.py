@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .generate import Reply
+    from .guide import Guide
     from .logprobs import TokenLogprob
     from .overflow import Prompt
     from .sampling import Sampling
@@ -31,8 +32,9 @@ class Job:
         prompt: Prompt,
         sampling: Sampling,
         on_reply: Callable[[Reply], None] | None = None,
+        guide: Guide | None = None,
     ) -> None:
-        self.prompt, self.sampling, self.on_reply = prompt, sampling, on_reply
+        self.prompt, self.sampling, self.on_reply, self.guide = prompt, sampling, on_reply, guide
         self.cancelled = False
         self.done = threading.Event()
         self.reply: Reply | None = None

@@ -55,6 +55,11 @@ def choose(seed: int, seen: list[tuple[int, int]]) -> int:
     return END if drawn % 29 == 0 else ALPHABET[drawn // 29 % len(ALPHABET)]
 
 
+def forced_after(seed: int, token: int) -> bytes:
+    """Return what must come after a token: with odd seeds there is a grammar, so to speak."""
+    return b"cab d" if seed % 2 and token == ord("d") else b""
+
+
 @dataclass
 class Cell:
     token: int
@@ -178,8 +183,17 @@ class FakeDecoder:
         self.cells, self._shifted = [None] * self.n_ctx, False
 
 
+class Unbound:
+    """The part of a sampler that knows nothing of a grammar."""
+
+    may_end, must_end = True, False
+
+    def forced(self) -> Sequence[int]:
+        return []
+
+
 @dataclass
-class FakeSampler:
+class FakeSampler(Unbound):
     decoder: FakeDecoder
     seed: int
     client: FakeClient
@@ -188,24 +202,59 @@ class FakeSampler:
         assert self.client.samplers == 0, "one sampler sees the whole answer"
         self.client.samplers = 1
 
-    def sample(self, index: int) -> int:
+    def sample(self, index: int) -> Sequence[int]:
         assert self.client.samplers == 1
-        return choose(self.seed, self.decoder.seen(index))
+        token = choose(self.seed, self.decoder.seen(index))
+        return [token, *forced_after(self.seed, token)]
 
     def close(self) -> None:
         self.client.samplers -= 1
 
 
 @dataclass
-class Script:
+class Script(Unbound):
     """A sampler that says what it was told to."""
 
     tokens: Iterator[int]
     seed: int = 0
 
-    def sample(self, index: int) -> int:
+    def sample(self, index: int) -> Sequence[int]:
         assert index >= 0
-        return next(self.tokens)
+        return [next(self.tokens)]
+
+    def close(self) -> None:
+        pass
+
+
+class Ruled:
+    """A sampler whose grammar allows a text only: what comes in one piece of it is forced.
+
+    It is complete after each "." and ends after the last piece, without END.
+    """
+
+    seed = 0
+
+    def __init__(self, *pieces: bytes, begins: bytes = b"") -> None:
+        self.steps, self._pieces, self._begins, self._said = 0, list(pieces), begins, b""
+
+    @property
+    def may_end(self) -> bool:
+        return self._said.endswith(b".")
+
+    @property
+    def must_end(self) -> bool:
+        return not self._pieces
+
+    def forced(self) -> Sequence[int]:
+        self._said += self._begins
+        return self._begins
+
+    def sample(self, index: int) -> Sequence[int]:
+        assert index >= 0
+        self.steps += 1
+        piece = self._pieces.pop(0)
+        self._said += piece
+        return piece
 
     def close(self) -> None:
         pass
@@ -315,13 +364,17 @@ def alone(request: Request, seed: int, n_ctx: int) -> Expected:
         if token == END:
             reason = "stop"
             break
-        tokens.append(token)
-        answer = bytes(tokens[len(prompt.tokens) :])
-        text = codecs.getincrementaldecoder("utf-8")("replace").decode(answer)
-        if any(stop in text for stop in request.stop):
-            return result("stop")
-        if len(answer) == request.max_tokens:
-            reason = "length"
+        coming = [token, *forced_after(seed, token)]
+        reason = ""
+        while coming and not reason:
+            tokens.append(coming.pop(0))
+            answer = bytes(tokens[len(prompt.tokens) :])
+            text = codecs.getincrementaldecoder("utf-8")("replace").decode(answer)
+            if any(stop in text for stop in request.stop):
+                return result("stop")
+            if len(answer) == request.max_tokens:
+                reason = "incomplete" if coming else "length"
+        if reason:
             break
     text = bytes(tokens[len(prompt.tokens) :]).decode("utf-8", "replace")
     return result(reason)

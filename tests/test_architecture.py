@@ -20,7 +20,7 @@ LAYERS = [
     ["hardware", "install", "units"],
     ["rules"],
     [
-        *("config", "device", "decoder", "sampling", "ggml_types", "gguf_fault"),
+        *("config", "device", "decoder", "guide", "sampling", "ggml_types", "gguf_fault"),
         "messages",
     ],
     ["gguf_buffer"],

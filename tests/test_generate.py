@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from fakes import END, Bench, FakeDecoder, Script, request
+from fakes import END, Bench, FakeDecoder, Ruled, Script, request
 
 from edge_llama.detokenize import TextDecoder
 from edge_llama.stops import StopMatcher
@@ -108,6 +108,50 @@ def test_the_same_prompt_still_computes_its_last_token() -> None:
     bench = Bench(FakeDecoder())
     run(b"", prompt=[1, 2, 3], bench=bench)
     assert run(b"", prompt=[1, 2, 3], bench=bench).cached_tokens == 2
+
+
+def ruled(sampler: Ruled, decoder: FakeDecoder, **options: Any) -> Reply:
+    return Bench(decoder).one(request([1, 2, 3], **options), make_sampler=lambda: sampler)
+
+
+def test_what_a_grammar_forces_is_computed_in_one_batch() -> None:
+    decoder = FakeDecoder(n_batch=16)
+    sampler = Ruled(b'A", "age": ', b"7}.", begins=b'{"name": "')
+    reply = ruled(sampler, decoder)
+    assert (reply.text, reply.finish_reason) == ('{"name": "A", "age": 7}.', "stop")
+    assert (sampler.steps, len(decoder.batches)) == (2, 2)
+    assert (reply.prompt_tokens, reply.completion_tokens) == (3, 24)
+    assert decoder.decoded == 3 + 24 - 3  # nothing needs what comes last
+
+
+def test_an_answer_that_is_forced_whole_needs_no_model() -> None:
+    decoder = FakeDecoder()
+    reply = ruled(Ruled(begins=b"yes."), decoder)
+    assert (reply.text, reply.finish_reason, decoder.decoded) == ("yes.", "stop", 0)
+    assert reply.decode_seconds == reply.tokens_per_second == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [(1, "incomplete"), (4, "incomplete"), (5, "length"), (6, "incomplete"), (8, "stop")],
+)
+def test_a_limit_inside_the_structure_has_a_reason_of_its_own(limit: int, reason: str) -> None:
+    reply = ruled(Ruled(b"c", b".", b"def", begins=b"ab!"), FakeDecoder(), max_tokens=limit)
+    assert (reply.text, reply.finish_reason) == ("ab!c.def"[:limit], reason)
+
+
+def test_a_stop_string_may_end_what_is_forced() -> None:
+    reply = ruled(Ruled(b"cdef", b"g", begins=b"ab"), FakeDecoder(), stop=("bcd",))
+    assert (reply.text, reply.finish_reason) == ("a", "stop")
+
+
+def test_the_end_may_be_forced() -> None:
+    class Ending(Script):
+        def sample(self, index: int) -> Sequence[int]:
+            return [*super().sample(index), 98, END]
+
+    reply = Bench(FakeDecoder()).one(request([1]), make_sampler=lambda: Ending(iter([97])))
+    assert (reply.text, reply.finish_reason, reply.completion_tokens) == ("ab", "stop", 2)
 
 
 def test_decoder_holds_incomplete_bytes_back() -> None:

@@ -48,6 +48,7 @@ _SAMPLING_FLAGS = {
     "seed": ("--seed", "-s"),
     "dry_sequence_breakers": ("--dry-sequence-breaker",),
     "max_tokens": ("--max-tokens", "-n"),
+    "jump_ahead": ("--jump-ahead/--no-jump-ahead",),
 }
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
+    from ..guide import Guide
     from ..sampling import Sampling
     from .context import NativeContext
     from .model import NativeModel
@@ -81,8 +82,37 @@ class NativeSampler:
         context.require_logits(index)
         return int(self._lib.llama_sampler_sample(self.handle, context.handle, index))
 
+    def sample_within(
+        self, context: NativeContext, index: int, guide: Guide, *, masks_first: bool
+    ) -> int:
+        """As :meth:`sample`, but only a token that ``guide`` allows.
+
+        What the chain chooses of all tokens is kept if it is allowed; if not, the choice is undone
+        and the others' logits are masked, in place. Where the filters leave both ways the same
+        tokens, their probabilities are the same. With ``masks_first`` it always is the second way.
+
+        Raises:
+            BackendError: nothing allowed has a chance.
+        """
+        if not masks_first:
+            trial = self.clone()
+            token = trial.sample(context, index)
+            if guide.allows(token):
+                self._chain, trial._chain = trial._chain, self._chain  # noqa: SLF001 - our own
+                trial.close()
+                return token
+            trial.close()
+        logits = context.logits_at(index)
+        guide.mask(logits)
+        if not logits.max() > -math.inf:
+            raise BackendError(
+                "no token that the grammar allows has a chance",
+                hint="Check the grammar, and the logit_bias if there is one.",
+            )
+        return self.sample(context, index)
+
     def accept(self, tokens: Sequence[int]) -> None:
-        """Tell the penalties about tokens that this sampler did not choose, i.e. the prompt."""
+        """Tell the penalties about tokens that this sampler did not choose, as the prompt's."""
         for token in tokens[max(0, len(tokens) - self._history) :]:  # they would forget the rest
             self._lib.llama_sampler_accept(self.handle, token)
 
