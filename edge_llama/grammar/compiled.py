@@ -8,9 +8,8 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from llguidance import LLMatcher, LLParserLimits
-
-from ..errors import GrammarError, StateError, one_line
+from ..errors import StateError
+from .engine import build_engine
 from .marker import overshooting
 from .matcher import Matcher
 from .vocabulary import tokens_of
@@ -35,7 +34,8 @@ class CompiledGrammar:
         self.marker = None if grammar.marker is None else grammar.marker.encode()
         self._vocabulary = weakref.ref(vocabulary)
         self._lock = threading.Lock()
-        self._engine = build_engine(grammar, self.tokens)
+        text = grammar.lowered(self.tokens.find)
+        self._engine = build_engine(text, self.tokens.tokenizer)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -55,27 +55,6 @@ class CompiledGrammar:
         """Return the tokens that may end the marker and go on after it."""
         assert self.marker is not None
         return overshooting(self.marker, self.tokens.tokens)
-
-
-def build_engine(grammar: Grammar, tokens: Tokens) -> LLMatcher:
-    """Compile; every failure in Rust, also a panic, becomes a GrammarError."""
-    text = grammar.lowered()
-    limits = LLParserLimits(verbose_errors=False)
-    try:
-        engine = LLMatcher(tokens.tokenizer, text, log_level=0, limits=limits)
-        if not engine.is_error():
-            engine.is_accepting()
-        failure = engine.get_error() if engine.is_error() else ""
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
-        failure = f"{type(error).__name__}: {error}"
-    if failure:
-        raise GrammarError(
-            f"the grammar cannot be used: {one_line(failure)}",
-            hint="See docs/grammars.md for what a grammar may contain.",
-        )
-    return engine
 
 
 _compiled: weakref.WeakKeyDictionary[Vocabulary, OrderedDict[Grammar, CompiledGrammar]]

@@ -9,6 +9,7 @@ from ..errors import GrammarError, IncompleteError
 from .lark import LarkText
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from .source import Source
@@ -55,7 +56,7 @@ class Grammar:
     @classmethod
     def gbnf(cls, text: str, root: str = "root") -> Grammar:
         """Return a grammar in llama.cpp's notation, beginning at the rule ``root``."""
-        from .plain import GbnfSource
+        from .gbnf import GbnfSource
 
         return cls(GbnfSource(text, root))
 
@@ -83,9 +84,9 @@ class Grammar:
             )
         return Grammar(self.source, marker)
 
-    def lowered(self) -> str:
+    def lowered(self, find_token: Callable[[str], int]) -> str:
         """Return the grammar as llguidance reads it, without the free text before the marker."""
-        lark = LarkText()
+        lark = LarkText(find_token)
         return lark.serialize(self.source.lower(lark))
 
     def parse(self, text: str) -> Any:

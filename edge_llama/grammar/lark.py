@@ -9,16 +9,23 @@ see to that.
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .regular import Regular
 
 
 class LarkText:
     """A grammar text that grows rule by rule; names are made unique here."""
 
-    def __init__(self) -> None:
+    def __init__(self, find_token: Callable[[str], int]) -> None:
+        self._find_token = find_token
+        self._terminals: dict[Regular, str] = {}
         self._lines: list[str] = []
         self._names = 0
         self._others: list[dict[str, str]] = []
-        self.options: dict[str, object] = {}
 
     def new_rule(self) -> str:
         """Return a rule's name that is still free; :meth:`define` it."""
@@ -40,6 +47,23 @@ class LarkText:
         name = self.new_rule().upper()
         self.define(name, body)
         return name
+
+    def regular(self, tree: Regular) -> str:
+        """Add ``tree`` as a terminal, once; returns its name."""
+        name = self._terminals.get(tree)
+        if name is None:
+            pattern = tree.pattern()
+            name = self._terminals[tree] = self.terminal(f"/{pattern}/" if pattern else '""')
+        return name
+
+    def token(self, which: int | str, *, negated: bool) -> str:
+        """Return what stands for one token, by id or by its text, or any other but that.
+
+        Raises:
+            GrammarError: the vocabulary has no such token.
+        """
+        number = which if isinstance(which, int) else self._find_token(which)
+        return f"<[^{number}]>" if negated else f"<[{number}]>"
 
     def embed(self, text: str) -> str:
         """Add a whole Lark grammar of its own; returns what refers to it."""

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from .cfg import Cfg
     from .lark import LarkText
+    from .regular import Regular
 
 
 class Source(Protocol):
     """A notation; instances are frozen, hashable and picklable, and checked when made."""
+
+    @property
+    def checkable(self) -> bool:
+        """Whether a text alone shows if it fits: not if the grammar names tokens."""
+        ...
 
     def lower(self, lark: LarkText) -> str:
         """Add rules to ``lark``; returns the expression that stands for this grammar.
@@ -19,10 +26,15 @@ class Source(Protocol):
         """
         ...
 
+    def part(self) -> Regular | Cfg:
+        """Return it as a part of a template."""
+        ...
+
     def value(self, text: str) -> Any:
-        """Return what ``text`` stands for; it is known to be in the language.
+        """Return what ``text`` stands for.
 
         Raises:
-            InvalidOutputError: it stands for nothing all the same.
+            IncompleteError: the text ends inside the structure.
+            InvalidOutputError: it is not in the language.
         """
         ...

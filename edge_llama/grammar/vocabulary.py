@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from llguidance import LLTokenizer
 
+from ..errors import GrammarError, one_line
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -93,6 +95,23 @@ class Tokens:
         """Return tokens that spell ``data``, the longest first; None if there are none."""
         tokens = self._longest(data)
         return tokens if self._spell(tokens) == data else None
+
+    def find(self, text: str) -> int:
+        """Return the token whose text is exactly ``text``, a control token if there is one.
+
+        Raises:
+            GrammarError: there is none.
+        """
+        data = text.encode()
+        for token in self.special_token_ids:
+            if self.tokens[token] == data:
+                return token
+        if data not in self._ids:
+            raise GrammarError(
+                f"the model's vocabulary has no token {one_line(text)!r}",
+                hint="Write the text in quotes, or use a model that has it.",
+            )
+        return self._ids[data]
 
     @functools.cached_property
     def _ids(self) -> dict[bytes, int]:
