@@ -25,7 +25,10 @@ if TYPE_CHECKING:
         ContextOverflowError,
         DeviceError,
         EdgeLlamaError,
+        GrammarError,
+        IncompleteError,
         InvalidOptionError,
+        InvalidOutputError,
         LoadCancelledError,
         ModelFileError,
         ModelNotFoundError,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     )
     from .generate import Reply
     from .gguf_file import GGUFInfo, inspect
+    from .grammar import Grammar
     from .logprobs import TokenLogprob
     from .memory import MemoryPlan, MemoryReceipt
     from .messages import Message
@@ -52,7 +56,11 @@ _ORIGINS = {
     "DeviceError": "errors",
     "EdgeLlamaError": "errors",
     "GGUFInfo": "gguf_file",
+    "Grammar": "grammar",
+    "GrammarError": "errors",
+    "IncompleteError": "errors",
     "InvalidOptionError": "errors",
+    "InvalidOutputError": "errors",
     "LoadCancelledError": "errors",
     "MemoryPlan": "memory",
     "MemoryReceipt": "memory",
@@ -80,7 +88,11 @@ __all__ = [
     "DeviceError",
     "EdgeLlamaError",
     "GGUFInfo",
+    "Grammar",
+    "GrammarError",
+    "IncompleteError",
     "InvalidOptionError",
+    "InvalidOutputError",
     "LoadCancelledError",
     "MemoryPlan",
     "MemoryReceipt",

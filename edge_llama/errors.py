@@ -12,6 +12,9 @@
     ├── OutOfMemoryError         model or context do not fit into memory, or into the budget
     ├── ContextOverflowError     a request is larger than the context
     ├── TemplateError            the chat template is missing, broken or exceeds its bounds
+    ├── GrammarError             a grammar is malformed, unsupported, unsatisfiable or too large
+    ├── IncompleteError          a text ended inside the structure that its grammar asks for
+    ├── InvalidOutputError       a text is not what its grammar asks for
     ├── BackendError             llama.cpp failed while computing
     └── StateError               used after close, or in a state that does not allow it
 """
@@ -75,6 +78,37 @@ class ContextOverflowError(EdgeLlamaError):
 
 class TemplateError(EdgeLlamaError):
     """The chat template is missing, has an error, or exceeds its bounds."""
+
+
+class GrammarError(EdgeLlamaError, ValueError):
+    """A grammar is malformed, asks for what is not enforced, cannot be satisfied or is too large.
+
+    ``path`` is where: a JSON path (``$.properties.email.format``), a line, or None.
+    """
+
+    def __init__(self, message: str, *, hint: str, path: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+
+
+class IncompleteError(EdgeLlamaError):
+    """A text ended inside the structure that its grammar asks for; ``text`` is what there is."""
+
+    def __init__(self, message: str, *, hint: str, text: str) -> None:
+        super().__init__(message, hint=hint)
+        self.text = text
+
+
+class InvalidOutputError(EdgeLlamaError):
+    """A text is complete, but not what its grammar asks for; ``text`` is that text.
+
+    ``path`` is the JSON path of the value at fault, where there is one.
+    """
+
+    def __init__(self, message: str, *, hint: str, text: str, path: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.text = text
+        self.path = path
 
 
 class BackendError(EdgeLlamaError):

@@ -17,7 +17,7 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors"],
-    ["hardware", "install", "units"],
+    ["grammar", "hardware", "install", "units"],
     ["rules"],
     [
         *("config", "device", "decoder", "guide", "sampling", "ggml_types", "gguf_fault"),
@@ -120,7 +120,11 @@ def test_the_public_names() -> None:
         "DeviceError",
         "EdgeLlamaError",
         "GGUFInfo",
+        "Grammar",
+        "GrammarError",
+        "IncompleteError",
         "InvalidOptionError",
+        "InvalidOutputError",
         "LoadCancelledError",
         "MemoryPlan",
         "MemoryReceipt",

@@ -1,0 +1,8 @@
+"""Constrained decoding: a Grammar, compiled per vocabulary, and a matcher per generation."""
+
+from .compiled import CompiledGrammar, compile_grammar
+from .grammar import Grammar
+from .matcher import Matcher
+from .vocabulary import Vocabulary
+
+__all__ = ["CompiledGrammar", "Grammar", "Matcher", "Vocabulary", "compile_grammar"]

@@ -1,0 +1,26 @@
+"""What keeps a hostile or careless grammar from costing more than a moment; see the tests."""
+
+from __future__ import annotations
+
+from ..errors import GrammarError, one_line
+
+#: Characters of a regular expression, a GBNF or a Lark text; bytes of a JSON Schema.
+MAX_TEXT = 1_000_000
+#: Places in one regular expression, the least repeats unrolled (regular.Regular.size).
+MAX_SIZE = 20_000
+#: Nested groups, and nested schemas: parsers and llguidance are recursive in them.
+MAX_DEPTH = 64
+#: Rules of a GBNF or Lark grammar: llguidance takes 3.4 KB of stack for each that leads to
+#: another, and is compiled in a thread with a stack of 32 MiB.
+MAX_RULES = 4000
+#: The highest count of a repeat.
+MAX_REPEAT = 1_000_000
+
+
+def too_large(what: str, limit: str, path: str | None = None) -> GrammarError:
+    """Return the error for a grammar beyond one of the bounds above."""
+    return GrammarError(
+        f"{one_line(what)} is too large: at most {limit}",
+        hint="Use a smaller grammar.",
+        path=path,
+    )

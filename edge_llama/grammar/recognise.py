@@ -1,0 +1,86 @@
+"""Whether a text fits a grammar, found out without a model: with a vocabulary of single bytes."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from llguidance import LLTokenizer
+
+from ..errors import GrammarError, IncompleteError, InvalidOutputError, one_line
+from .engine import build_engine
+from .lark import LarkText
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+    from .source import Source
+
+
+@functools.lru_cache(maxsize=1)
+def byte_tokenizer() -> LLTokenizer:
+    """Return a vocabulary in which token N is byte N."""
+    return LLTokenizer("byte")
+
+
+def checked_text(source: Source, text: str) -> str:
+    """Return ``text`` if ``source`` fits it.
+
+    Raises:
+        IncompleteError: more would have to come. InvalidOutputError: it does not fit.
+    """
+    if not source.checkable:
+        return text  # tokens it names leave no trace in a text
+    data = list(text.encode("utf-8", errors="surrogatepass"))
+    engine = byte_engine(source)
+    taken = engine.try_consume_tokens(data)
+    if taken < len(data):
+        place = bytes(data[:taken]).decode("utf-8", errors="ignore")
+        raise InvalidOutputError(
+            f"the text does not fit its grammar from character {len(place) + 1} on: "
+            f"{one_line(text[len(place) :], 40)!r}",
+            hint="Generate it with this grammar, or correct the text.",
+            text=text,
+        )
+    if not engine.is_accepting():
+        raise incomplete(text)
+    return text
+
+
+def incomplete(text: str) -> IncompleteError:
+    """Return the error for a text that ends too early."""
+    return IncompleteError(
+        f"the text ends inside the structure its grammar asks for: {one_line(text[-40:])!r}",
+        hint="Allow more tokens (max_tokens).",
+        text=text,
+    )
+
+
+def ends_of(source: Source, text: str, start: int) -> list[int]:
+    """Return the places where a part of ``text`` from ``start`` on may end to fit ``source``."""
+    engine = byte_engine(source)
+    found = [start] if engine.is_accepting() else []
+    for place in range(start, len(text)):
+        data = list(text[place].encode("utf-8", errors="surrogatepass"))
+        if engine.try_consume_tokens(data) < len(data):
+            break
+        if engine.is_accepting():
+            found.append(place + 1)
+    return found
+
+
+def byte_engine(source: Source) -> LLMatcher:
+    """Return a new engine for the bytes of a text."""
+    return _engine(source).deep_copy()
+
+
+@functools.lru_cache(maxsize=32)
+def _engine(source: Source) -> LLMatcher:
+    lark = LarkText(_no_token)
+    return build_engine(lark.serialize(source.lower(lark)), byte_tokenizer())
+
+
+def _no_token(which: str) -> int:
+    raise GrammarError(
+        f"{one_line(which)} is a token of a model", hint="Such a grammar needs a vocabulary."
+    )

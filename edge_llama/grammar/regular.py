@@ -1,0 +1,230 @@
+"""Regular languages as a small tree: what regexes, choices and much of GBNF come down to.
+
+A tree is written as one lexeme of llguidance. Its lexer takes the longest lexeme and never looks
+back, so a lexeme may only be followed by what cannot prolong it. ``first`` and ``prolonging`` are
+the characters to compare; the latter comes from Glushkov's automaton where that is deterministic,
+and else from :func:`later`, which is larger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from .charset import NONE, CharSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Regular:
+    """A regular language; immutable. That trees are not too deep is the parsers' task.
+
+    ``nullable``: the empty text belongs to it. ``first``: characters its texts may begin with.
+    ``deterministic``: reading a text, each character has one place in the tree. ``prolonging``:
+    characters that may come after a whole text of it and lead to a longer one. ``size``: places
+    in the tree, the least repeats unrolled.
+    """
+
+    @property
+    def nullable(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def first(self) -> CharSet:
+        raise NotImplementedError
+
+    @property
+    def deterministic(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def prolonging(self) -> CharSet:
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        raise NotImplementedError
+
+    def pattern(self) -> str:
+        """Return it in the syntax of Rust's regex crate, safe between Lark's slashes."""
+        raise NotImplementedError
+
+    def grouped(self) -> str:
+        """Return :meth:`pattern`, to be repeated or put into a sequence."""
+        return f"(?:{self.pattern()})"
+
+
+@dataclass(frozen=True)
+class Chars(Regular):
+    """One character of a set."""
+
+    chars: CharSet
+    nullable = False
+    deterministic = True
+    prolonging = NONE
+    size = 1
+
+    @property
+    def first(self) -> CharSet:
+        return self.chars
+
+    def pattern(self) -> str:
+        return self.chars.pattern()
+
+    grouped = pattern
+
+
+@dataclass(frozen=True)
+class Seq(Regular):
+    """One after the other; no items are the empty text."""
+
+    items: tuple[Regular, ...]
+
+    @cached_property
+    def nullable(self) -> bool:
+        return all(item.nullable for item in self.items)
+
+    @cached_property
+    def size(self) -> int:
+        return 1 + sum(item.size for item in self.items)
+
+    @cached_property
+    def first(self) -> CharSet:
+        leading = []
+        for item in self.items:
+            leading.append(item.first)
+            if not item.nullable:
+                break
+        return _union(leading)
+
+    @cached_property
+    def _read(self) -> tuple[bool, CharSet]:
+        certain, prolonging = True, NONE
+        for item in self.items:
+            certain &= item.deterministic and not prolonging.meets(item.first)
+            kept = prolonging if item.nullable else NONE
+            prolonging = kept | item.prolonging
+        return certain, prolonging
+
+    @property
+    def deterministic(self) -> bool:
+        return self._read[0]
+
+    @cached_property
+    def prolonging(self) -> CharSet:
+        return self._read[1] if self.deterministic else _anywhere(self)
+
+    def pattern(self) -> str:
+        return "".join(
+            item.grouped() if isinstance(item, Alt) else item.pattern() for item in self.items
+        )
+
+
+@dataclass(frozen=True)
+class Alt(Regular):
+    """Any one of several; no items are no text at all."""
+
+    items: tuple[Regular, ...]
+
+    @cached_property
+    def nullable(self) -> bool:
+        return any(item.nullable for item in self.items)
+
+    @cached_property
+    def size(self) -> int:
+        return 1 + sum(item.size for item in self.items)
+
+    @cached_property
+    def first(self) -> CharSet:
+        return _union(item.first for item in self.items)
+
+    @cached_property
+    def deterministic(self) -> bool:
+        ranges = sorted(pair for item in self.items for pair in item.first.ranges)
+        apart = all(one[1] < two[0] for one, two in zip(ranges, ranges[1:], strict=False))
+        return apart and all(item.deterministic for item in self.items)
+
+    @cached_property
+    def prolonging(self) -> CharSet:
+        if not self.deterministic:
+            return _anywhere(self)
+        found = _union(item.prolonging for item in self.items)
+        return found | self.first if self.nullable else found
+
+    def pattern(self) -> str:
+        return "|".join(item.pattern() for item in self.items)
+
+
+@dataclass(frozen=True)
+class Repeat(Regular):
+    """``low`` to ``high`` times; without end if ``high`` is None."""
+
+    item: Regular
+    low: int
+    high: int | None
+
+    @cached_property
+    def nullable(self) -> bool:
+        return self.low == 0 or self.item.nullable
+
+    @cached_property
+    def size(self) -> int:
+        return 1 + self.item.size * max(1, self.low)
+
+    @property
+    def first(self) -> CharSet:
+        return NONE if self.high == 0 else self.item.first
+
+    @cached_property
+    def deterministic(self) -> bool:
+        if self.high is not None and self.high <= 1:
+            return self.item.deterministic
+        item = self.item
+        clear = not item.nullable and not item.prolonging.meets(item.first)
+        return clear and item.deterministic
+
+    @cached_property
+    def prolonging(self) -> CharSet:
+        if not self.deterministic:
+            return _anywhere(self)
+        if self.high == 0:
+            return NONE
+        full = self.low == self.high and not self.item.nullable  # nothing begins another
+        return self.item.prolonging if full else self.item.prolonging | self.item.first
+
+    def pattern(self) -> str:
+        count = {(0, None): "*", (1, None): "+", (0, 1): "?"}.get((self.low, self.high))
+        if count is None:
+            high = "" if self.high is None else self.high
+            count = f"{{{self.low}}}" if self.low == self.high else f"{{{self.low},{high}}}"
+        return self.item.grouped() + count
+
+
+EMPTY = Seq(())
+NOTHING = Alt(())
+
+
+def text(value: str) -> Regular:
+    """Return the language of one text."""
+    return Seq(tuple(Chars(CharSet.chars(char)) for char in value))
+
+
+def later(tree: Regular) -> CharSet:
+    """Return the characters that may stand anywhere but first in a text of ``tree``."""
+    if isinstance(tree, Repeat):
+        again = tree.high is None or tree.high > 1
+        return later(tree.item) | (tree.item.first if again else NONE)
+    if isinstance(tree, Seq):
+        parts = [later(item) for item in tree.items]
+        return _union([*parts, *(item.first for item in tree.items[1:])])
+    return _union(later(item) for item in tree.items) if isinstance(tree, Alt) else NONE
+
+
+def _anywhere(tree: Regular) -> CharSet:
+    return later(tree) | tree.first if tree.nullable else later(tree)
+
+
+def _union(sets: Iterable[CharSet]) -> CharSet:
+    return CharSet.of(*(pair for one in sets for pair in one.ranges))
