@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .generate import Reply
+    from .grammar import Grammar
     from .stream import Stream
 
 
@@ -23,6 +24,7 @@ class Answer(Protocol):
         self,
         messages: Sequence[Message],
         sampling: Sampling,
+        grammar: Grammar | None,
         on_reply: Callable[[Reply], None],
         dropped_turns: int,
     ) -> Stream:
@@ -59,8 +61,10 @@ class Chat:
         with self._lock:
             return tuple(self._messages)
 
-    def stream(self, text: str, *, sampling: Sampling | None = None) -> Stream:
-        """Say ``text`` and return the answer as it is generated.
+    def stream(
+        self, text: str, *, sampling: Sampling | None = None, grammar: Grammar | None = None
+    ) -> Stream:
+        """Say ``text`` and return the answer as it is generated, within ``grammar`` if given.
 
         Question and answer join the conversation together when the answer ends. A cancelled
         answer joins as far as it came; one that fails, or was cancelled before its first word,
@@ -69,6 +73,7 @@ class Chat:
         Raises:
             StateError: the answer before this one is still being generated.
             ContextOverflowError: it does not fit, with all dropped that may be.
+            GrammarError: the grammar cannot be used with this model's vocabulary.
         """
         question = Message("user", text)
 
@@ -86,13 +91,15 @@ class Chat:
                 )
             messages = [*self._messages, question]
             self._answering = self._start(
-                messages, sampling or self._sampling, keep, self._dropped_turns
+                messages, sampling or self._sampling, grammar, keep, self._dropped_turns
             )
             return self._answering
 
-    def send(self, text: str, *, sampling: Sampling | None = None) -> Reply:
+    def send(
+        self, text: str, *, sampling: Sampling | None = None, grammar: Grammar | None = None
+    ) -> Reply:
         """Say ``text`` and return the whole answer; errors as for :meth:`stream`."""
-        with self.stream(text, sampling=sampling) as stream:
+        with self.stream(text, sampling=sampling, grammar=grammar) as stream:
             return stream.reply
 
     def clear(self) -> None:

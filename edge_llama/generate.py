@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .cache import NO_GAP
 from .detokenize import TextDecoder
+from .errors import IncompleteError, InvalidOptionError
 from .stops import StopMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .cache import Sequence as CacheSequence
+    from .grammar import Grammar
     from .logprobs import TokenLogprob
     from .overflow import Prompt
 
@@ -52,6 +54,7 @@ class Reply:
         decode_seconds: from the first token on.
         seed: what to pass to get the same text again.
         logprobs: one for each of ``tokens`` if :attr:`Sampling.logprobs` asked for them.
+        grammar: what the text was kept to, if anything.
     """
 
     text: str
@@ -67,6 +70,28 @@ class Reply:
     dropped_tokens: int = 0
     dropped_turns: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    grammar: Grammar | None = field(default=None, repr=False)
+
+    def parse(self) -> Any:
+        """Return the value that the text stands for, as :meth:`Grammar.parse` makes it.
+
+        Raises:
+            InvalidOptionError: there was no grammar.
+            IncompleteError: the text ends inside the structure, for whatever reason.
+            InvalidOutputError: it is complete, but fails a check that was left for afterwards.
+        """
+        if self.grammar is None:
+            raise InvalidOptionError(
+                "there is nothing to parse: the answer is free text",
+                hint="Pass grammar=, e.g. Grammar.json_schema(...), to what generates it.",
+            )
+        if self.finish_reason == "incomplete":
+            raise IncompleteError(
+                f"the answer was cut off inside its structure after {len(self.tokens)} tokens",
+                hint="Use a larger max_tokens.",
+                text=self.text,
+            )
+        return self.grammar.parse(self.text)
 
     @property
     def completion_tokens(self) -> int:

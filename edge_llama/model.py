@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .generate import Reply
+    from .grammar import Grammar
     from .memory import MemoryPlan, MemoryReceipt
     from .messages import Message
     from .overflow import Prompt
@@ -114,7 +115,12 @@ class Model:
         return self.info.chat_template is not None
 
     def stream(
-        self, prompt: str | Sequence[int], *, sampling: Sampling | None = None, raw: bool = False
+        self,
+        prompt: str | Sequence[int],
+        *,
+        sampling: Sampling | None = None,
+        grammar: Grammar | None = None,
+        raw: bool = False,
     ) -> Stream:
         """Answer ``prompt`` and return the text as it is generated.
 
@@ -122,17 +128,27 @@ class Model:
         the model continues the text itself, in which texts of control tokens count as those
         tokens. Token ids are always taken as they are.
 
+        With a ``grammar`` the answer is what it allows, and nothing else; the reply's ``parse()``
+        returns the value. It raises GrammarError while it is read if the grammar proves too much.
+
         Raises:
             StateError: the model is closed.
             InvalidOptionError: the prompt is empty.
             ContextOverflowError: the prompt does not fit into the context.
+            GrammarError: the grammar cannot be used with this model's vocabulary.
         """
         sampling = sampling or Sampling()
-        return self._start(self._job(self._prompting.text(prompt, sampling, raw=raw), sampling))
+        read = self._prompting.text(prompt, sampling, raw=raw)
+        return self._start(self._job(read, sampling, grammar))
 
     @overload
     def generate(
-        self, prompt: str | Sequence[int], *, sampling: Sampling | None = ..., raw: bool = ...
+        self,
+        prompt: str | Sequence[int],
+        *,
+        sampling: Sampling | None = ...,
+        grammar: Grammar | None = ...,
+        raw: bool = ...,
     ) -> Reply: ...
     @overload
     def generate(
@@ -141,6 +157,7 @@ class Model:
         *,
         n: int,
         sampling: Sampling | None = ...,
+        grammar: Grammar | None = ...,
         raw: bool = ...,
     ) -> list[Reply]: ...
     def generate(
@@ -149,6 +166,7 @@ class Model:
         *,
         n: int | None = None,
         sampling: Sampling | None = None,
+        grammar: Grammar | None = None,
         raw: bool = False,
     ) -> Reply | list[Reply]:
         """Answer ``prompt`` and return the whole :class:`Reply`; as :meth:`stream` otherwise.
@@ -157,19 +175,20 @@ class Model:
         one's, and counts up for the others.
         """
         if n is None:
-            with self.stream(prompt, sampling=sampling, raw=raw) as stream:
+            with self.stream(prompt, sampling=sampling, grammar=grammar, raw=raw) as stream:
                 return stream.reply
         if n < 1:
             raise InvalidOptionError(f"n = {n} is not possible", hint="Use 1 or more.")
         sampling = sampling or Sampling()
         read = self._prompting.text(prompt, sampling, raw=raw)
-        return self._replies([self._job(read, _with_seed(sampling, i)) for i in range(n)])
+        return self._replies([self._job(read, _with_seed(sampling, i), grammar) for i in range(n)])
 
     def generate_many(
         self,
         prompts: Sequence[str | Sequence[int]],
         *,
         sampling: Sampling | None = None,
+        grammar: Grammar | None = None,
         raw: bool = False,
     ) -> list[Reply]:
         """Answer many prompts, several at a time, and return the replies in their order.
@@ -179,7 +198,7 @@ class Model:
         """
         sampling = sampling or Sampling()
         read = [self._prompting.text(prompt, sampling, raw=raw) for prompt in prompts]
-        return self._replies([self._job(prompt, sampling) for prompt in read])
+        return self._replies([self._job(prompt, sampling, grammar) for prompt in read])
 
     def _replies(self, jobs: list[Job]) -> list[Reply]:
         """Run jobs together; if anything goes wrong, none is left running."""
@@ -206,20 +225,27 @@ class Model:
         self,
         messages: Sequence[Message],
         sampling: Sampling,
+        grammar: Grammar | None,
         on_reply: Callable[[Reply], None],
         dropped_turns: int,
     ) -> Stream:
         prompt = self._prompting.chat(messages, sampling, dropped_turns=dropped_turns)
-        return self._start(self._job(prompt, sampling, on_reply))
+        return self._start(self._job(prompt, sampling, grammar, on_reply))
 
     def _job(
         self,
         prompt: Prompt,
         sampling: Sampling,
+        grammar: Grammar | None,
         on_reply: Callable[[Reply], None] | None = None,
     ) -> Job:
         """Return a job whose options leave nothing open: what is not set is the model's default."""
-        return Job(prompt, sampling.resolve(self.info.metadata), on_reply)
+        sampling = sampling.resolve(self.info.metadata)
+        if grammar is None:
+            return Job(prompt, sampling, on_reply)
+        from .grammar import compile_grammar
+
+        return Job(prompt, sampling, on_reply, compile_grammar(grammar, self._native))
 
     def _start(self, job: Job) -> Stream:
         self._engine.submit([job])

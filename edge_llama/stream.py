@@ -10,11 +10,13 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from .generate import Reply
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
-    from .generate import Reply
+    from .grammar import CompiledGrammar
     from .guide import Guide
     from .logprobs import TokenLogprob
     from .overflow import Prompt
@@ -32,9 +34,11 @@ class Job:
         prompt: Prompt,
         sampling: Sampling,
         on_reply: Callable[[Reply], None] | None = None,
-        guide: Guide | None = None,
+        grammar: CompiledGrammar | None = None,
     ) -> None:
-        self.prompt, self.sampling, self.on_reply, self.guide = prompt, sampling, on_reply, guide
+        self.prompt, self.sampling, self.on_reply = prompt, sampling, on_reply
+        self.grammar = None if grammar is None else grammar.grammar
+        self.guide: Guide | None = None if grammar is None else grammar.matcher()
         self.cancelled = False
         self.done = threading.Event()
         self.reply: Reply | None = None
@@ -60,7 +64,10 @@ class Job:
 
     def finish(self, result: Reply | BaseException) -> None:
         """End the job, for every consumer."""
-        if not isinstance(result, BaseException) and self.on_reply is not None:
+        if isinstance(result, Reply):
+            logprobs = tuple(self.logprobs)
+            result = dataclasses.replace(result, logprobs=logprobs, grammar=self.grammar)
+        if isinstance(result, Reply) and self.on_reply is not None:
             try:
                 self.on_reply(result)
             except BaseException as error:  # noqa: BLE001 - handed to the consumer
@@ -68,7 +75,7 @@ class Job:
         if isinstance(result, BaseException):
             self.error = result
         else:
-            self.reply = dataclasses.replace(result, logprobs=tuple(self.logprobs))
+            self.reply = result
         self.done.set()
         self.texts.put(None)
 

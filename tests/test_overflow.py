@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from edge_llama.config import Overflow
+    from edge_llama.grammar import Grammar
 
 BOS, STOP = 300, 301
 ROLES = {"system": 302, "user": 303, "assistant": 304}
@@ -80,9 +81,11 @@ class Talk:
         self,
         messages: Sequence[Message],
         sampling: Sampling,
+        grammar: Grammar | None,
         on_reply: Callable[[Reply], None],
         dropped_turns: int,
     ) -> Stream:
+        assert grammar is None
         self.prompt = self.policy.chat(messages, chatml, sampling, dropped_turns=dropped_turns)
         job = Job(self.prompt, sampling, on_reply)
         wish = Request(prompt=self.prompt, max_tokens=sampling.max_tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -168,14 +169,24 @@ class NativeModel:
         """Whether the token ends a generation (EOS, end of turn and the like)."""
         return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
 
+    def is_control(self, token: int) -> bool:
+        """Whether the token is a control token, which stands for no text."""
+        return bool(self._lib.llama_vocab_is_control(self._vocab, token))
+
+    @functools.cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """All ids for which :meth:`is_end` is true, EOS first."""
+        ends = [token for token in range(self.n_vocab) if self.is_end(token)]
+        return tuple(sorted(ends, key=lambda token: token != self.eos))
+
+    def encode(self, data: bytes) -> list[int]:
+        """Return the tokens of UTF-8 text: nothing added, and none of them a control token."""
+        text = data.decode("utf-8", errors="replace")
+        return self.tokenize(text, add_special=False, parse_special=False)
+
     def special_texts(self) -> dict[int, str]:
         """Return the texts of all control tokens by id."""
-        is_control = self._lib.llama_vocab_is_control
-        return {
-            token: self.text(token)
-            for token in range(self.n_vocab)
-            if is_control(self._vocab, token)
-        }
+        return {token: self.text(token) for token in range(self.n_vocab) if self.is_control(token)}
 
     @property
     def suppressed_tokens(self) -> list[int]:
