@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, overload
@@ -181,7 +180,7 @@ class Model:
             raise InvalidOptionError(f"n = {n} is not possible", hint="Use 1 or more.")
         sampling = sampling or Sampling()
         read = self._prompting.text(prompt, sampling, raw=raw)
-        return self._replies([self._job(read, _with_seed(sampling, i), grammar) for i in range(n)])
+        return self._replies([self._job(read, sampling.candidate(i), grammar) for i in range(n)])
 
     def generate_many(
         self,
@@ -250,10 +249,3 @@ class Model:
     def _start(self, job: Job) -> Stream:
         self._engine.submit([job])
         return Stream(job, self._engine.cancel)
-
-
-def _with_seed(sampling: Sampling, number: int) -> Sampling:
-    """Return the options of candidate ``number``: a seed of its own."""
-    if sampling.seed is None:
-        return sampling
-    return dataclasses.replace(sampling, seed=(sampling.seed + number) % (2**32 - 1))

@@ -236,6 +236,12 @@ class Sampling:
             },
         )
 
+    def candidate(self, number: int) -> Sampling:
+        """Return the options of candidate ``number``: from 1 on with a seed of its own."""
+        if self.seed is None:
+            return self
+        return dataclasses.replace(self, seed=(self.seed + number) % (2**32 - 1))
+
     @property
     def is_greedy(self) -> bool:
         """Whether the likeliest token is always taken; of a resolved Sampling.

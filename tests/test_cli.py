@@ -81,7 +81,8 @@ def test_generate_prints_the_answer_and_nothing_else(run_cli: RunCLI) -> None:
 
 @pytest.mark.model
 def test_what_leaves_the_context_is_shown(run_cli: RunCLI) -> None:
-    run = run_cli("generate", "--raw", "-c", "64", "-n", "2", stdin="word " * 80)
+    shifting = ("generate", "--raw", "-c", "64", "--max-tokens", "2", "--overflow", "shift")
+    run = run_cli(*shifting, stdin="word " * 80)
     assert run.returncode == 0
     assert run.stderr == "(the 32 oldest tokens dropped)\n"
     refused = run_cli("generate", "--raw", "-c", "64", "--overflow", "refuse", stdin="word " * 80)
@@ -98,7 +99,7 @@ def test_generate_json(run_cli: RunCLI, embedded: Path) -> None:
         "--json",
         "--seed",
         "3",
-        "-n",
+        "--max-tokens",
         "12",
         "--stop",
         "zzz",
@@ -115,7 +116,7 @@ def test_generate_json(run_cli: RunCLI, embedded: Path) -> None:
 
 @pytest.mark.model
 def test_generate_with_system_prompt_and_raw(run_cli: RunCLI) -> None:
-    common = ["--temp", "0", "-n", "8"]
+    common = ["--temp", "0", "--max-tokens", "8"]
     system = run_cli("generate", "Hello", "--system", "Talk like a pirate.", *common)
     raw = run_cli("generate", "Once upon a time", "--raw", *common)
     assert system.returncode == raw.returncode == 0
@@ -227,7 +228,7 @@ def test_wrong_usage_exits_with_2(run_cli: RunCLI, arguments: list[str]) -> None
 @pytest.mark.skipif(os.name != "posix", reason="uses a POSIX shell pipe")
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     run = subprocess.run(
-        f"{sys.executable} -m edge_llama generate 'Count to 100.' -n 60 | head -c 1",
+        f"{sys.executable} -m edge_llama generate 'Count to 100.' --max-tokens 60 | head -c 1",
         shell=True,
         capture_output=True,
         text=True,

@@ -113,14 +113,16 @@ def test_the_command_line_stays_within_its_budget(embedded: Path, run_cli: RunCL
     assert result.returncode == 1
     smallest = re.search(r"works is (\d+) MiB", result.stderr)
     assert smallest
-    result = run_cli("generate", "--memory", f"{smallest[1]}MiB", "-n", "1", str(embedded), "Hi")
+    result = run_cli(
+        "generate", "--memory", f"{smallest[1]}MiB", "--max-tokens", "1", str(embedded), "Hi"
+    )
     assert result.returncode == 0, result.stderr
 
 
 def test_options_that_do_nothing_say_so(embedded: Path, run_cli: RunCLI) -> None:
     if numa_nodes() > 1:
         pytest.skip("this machine has several memory nodes")
-    arguments = ("--numa", "distribute", "--ctx", "256", "--threads", "1", "-n", "1")
+    arguments = ("--numa", "distribute", "--ctx", "256", "--threads", "1", "--max-tokens", "1")
     result = run_cli("generate", *arguments, "--flash-attention", "off", str(embedded), "Hi")
     assert result.returncode == 0, result.stderr
     assert "numa=distribute does nothing: this machine has one memory node" in result.stderr

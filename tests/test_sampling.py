@@ -40,7 +40,9 @@ def test_a_seed_gives_the_same_text_whatever_came_before(model: Model, run_cli: 
     assert partly.tokens == wholly.tokens == first.tokens
     other = model.generate(QUESTION, sampling=Sampling(temperature=1.0, seed=8, max_tokens=16))
     assert other.tokens != first.tokens
-    run = run_cli("generate", QUESTION, "--temp", "1", "-s", "7", "-n", "16", "--ctx", "2048")
+    run = run_cli(
+        "generate", QUESTION, "--temp", "1", "-s", "7", "--max-tokens", "16", "--ctx", "2048"
+    )
     assert run.stdout == first.text + "\n"
 
 
@@ -104,7 +106,7 @@ def test_logprobs_are_the_model_s(model: Model, embedded: Path) -> None:
 
 
 def test_generate_shows_logprobs(run_cli: RunCLI) -> None:
-    arguments = ("generate", "Name a fruit.", "--temp", "0", "-n", "3", "--logprobs", "2")
+    arguments = ("generate", "Name a fruit.", "--temp", "0", "--max-tokens", "3", "--logprobs", "2")
     answer = json.loads(run_cli(*arguments, "--json").stdout)
     entries = answer["logprobs"]
     assert "".join(entry["text"] for entry in entries).startswith(answer["text"])
@@ -130,7 +132,16 @@ def test_options_of_the_command_line(run_cli: RunCLI) -> None:
     forbid = [flag for text in (" one", '"one"', " two", "10") for flag in ("--logit-bias", text)]
     forbid = [f"{word}=-inf" if i % 2 else word for i, word in enumerate(forbid)]
     run = run_cli(
-        *("generate", "--raw", "one two one two one two", "--temp", "0", "-n", "4", *forbid),
+        *(
+            "generate",
+            "--raw",
+            "one two one two one two",
+            "--temp",
+            "0",
+            "--max-tokens",
+            "4",
+            *forbid,
+        ),
         *("--samplers", "penalties;temperature", "--dry-sequence-breaker", "none"),
     )
     assert run.returncode == 0, run.stderr

@@ -27,7 +27,7 @@ _HELP = """\
 Ctrl-C stops an answer. End a line with \\ to go on in the next."""
 
 
-@options.runs_model
+@options.runs_model()
 def chat(
     model: options.ModelName = None,
     system: Annotated[str | None, typer.Option("--system", help="A system prompt.")] = None,

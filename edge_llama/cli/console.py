@@ -40,6 +40,11 @@ def write_json(value: Any) -> None:
     write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
+def write_json_line(value: Any) -> None:
+    """Write one JSON document as a line of a result."""
+    write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
 def show(renderable: RenderableType) -> None:
     """Show something for people on standard error."""
     stderr.print(renderable)

@@ -47,7 +47,6 @@ _SAMPLING_FLAGS = {
     "temperature": ("--temperature", "--temp"),
     "seed": ("--seed", "-s"),
     "dry_sequence_breakers": ("--dry-sequence-breaker",),
-    "max_tokens": ("--max-tokens", "-n"),
     "jump_ahead": ("--jump-ahead/--no-jump-ahead",),
 }
 
@@ -134,15 +133,23 @@ def _number_or_text(text: str) -> int | str:
         return text
 
 
-def runs_model(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all options for running a model.
+def runs_model(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command all options for running a model.
 
     It gets them as the keywords ``config``, a ModelConfig, and ``sampling``, a Sampling; on the
-    command line there is an option for each field instead.
+    command line there is an option for each field instead. ``defaults`` are the command's own.
     """
+    return functools.partial(_with_options, defaults=defaults)
+
+
+def _with_options(command: Callable[..., None], *, defaults: dict[str, Any]) -> Callable[..., None]:
     own = inspect.signature(command, eval_str=True).parameters.values()
     kept = [parameter for parameter in own if parameter.name not in {"config", "sampling"}]
-    shared = _parameters(ModelConfig, _MODEL_FLAGS) + _parameters(Sampling, _SAMPLING_FLAGS)
+    shared = [
+        parameter.replace(default=defaults.get(parameter.name, parameter.default))
+        for cls, flags in ((ModelConfig, _MODEL_FLAGS), (Sampling, _SAMPLING_FLAGS))
+        for parameter in _parameters(cls, flags)
+    ]
 
     @functools.wraps(command)
     def run(**values: Any) -> None:

@@ -76,6 +76,7 @@ def summary(reply: Reply) -> str:
     ]
     endings = {
         "length": "ended at --max-tokens",
+        "incomplete": "ended at --max-tokens, inside the structure",
         "context": "ended: the context is full",
         "cancelled": "stopped",
     }
