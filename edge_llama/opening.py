@@ -98,9 +98,11 @@ def _with_context(
     that turns out too large has not exceeded the budget.
     """
     opened = _open_context(plan, config, native)
-    allocated = opened.receipt().host.compute
-    excess = allocated - plan.host.compute
-    if plan.budget is None or plan.total + excess <= plan.budget or plan.gpu_layers:
+    if plan.budget is None or plan.gpu_layers:
+        return opened
+    buffers = opened.context.buffers
+    allocated = sum(one.nbytes for one in buffers if one.kind == "compute" and one.on_host)
+    if plan.total + allocated - plan.host.compute <= plan.budget:
         return opened
     opened.context.close()
     factor = allocated / plan.host.compute
