@@ -41,10 +41,6 @@ class StateStore(Protocol):
         """Hand a state out; the store no longer has it. None if it is lost."""
         ...
 
-    def evict(self, parked: Parked) -> None:
-        """Forget a state."""
-        ...
-
     def close(self) -> None:
         """Come to an end."""
         ...
@@ -91,10 +87,6 @@ class MemoryStore:
     def restore(self, parked: Parked) -> State | None:
         """Hand a state out; None if it was evicted."""
         return self._states.pop(parked, None)
-
-    def evict(self, parked: Parked) -> None:
-        """Forget a state."""
-        self._states.pop(parked, None)
 
     def close(self) -> None:
         """Part with all states."""

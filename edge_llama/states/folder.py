@@ -84,11 +84,6 @@ class StateFolder:
                 return None
         return state
 
-    def forget(self, stored: Stored) -> None:
-        """Remove a state."""
-        with self._lock:
-            self._forget(stored)
-
     def _scan(self) -> list[Stored]:
         """Return the readable states; heads are read once."""
         names = {path.name: path for path in _files(self._folder)}

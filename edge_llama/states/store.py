@@ -40,13 +40,6 @@ class TieredStore:
             return self._folder.load(parked)
         return self._memory.restore(parked)
 
-    def evict(self, parked: Parked) -> None:
-        """Forget a state."""
-        if isinstance(parked, Stored):
-            self._folder.forget(parked)
-        else:
-            self._memory.evict(parked)
-
     def close(self) -> None:
         """Write all that is only in memory."""
         self._memory.close()
