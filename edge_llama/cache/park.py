@@ -38,7 +38,10 @@ class StateStore(Protocol):
         ...
 
     def restore(self, parked: Parked) -> State | None:
-        """Hand a state out; the store no longer has it. None if it is lost."""
+        """Hand a state out; None if it is lost.
+
+        The caller saves it again if it is still wanted: a store may part with what it hands out.
+        """
         ...
 
     def close(self) -> None:
