@@ -23,6 +23,11 @@ CONTEXT_STEP = 256
 _FLOAT = 4
 
 
+def count_cells(n_ctx: int) -> int:
+    """Return how many tokens llama.cpp makes room for when ``n_ctx`` are asked for."""
+    return -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """The options of a context that its memory depends on.
@@ -46,7 +51,7 @@ class Shape:
     @property
     def n_cells(self) -> int:
         """Tokens the cache has room for."""
-        return -(-self.n_ctx // CONTEXT_STEP) * CONTEXT_STEP
+        return count_cells(self.n_ctx)
 
     @property
     def n_tokens(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BackendError, OutOfMemoryError, StateError
-from ..memory.formula import CONTEXT_STEP
+from ..memory.formula import count_cells
 from .buffers import recorded
 from .library import abort_callback, forget_log, last_log, llama
 
@@ -52,7 +52,7 @@ class NativeContext:
         # llama.cpp aborts when there are fewer outputs than sequences.
         self.n_outputs = max(n_outputs, self.n_sequences)
         params = lib.llama_context_default_params()
-        params.n_ctx = -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
+        params.n_ctx = count_cells(n_ctx)
         params.n_batch = self.n_batch
         params.n_ubatch = min(config.n_ubatch or self.n_batch, self.n_batch)
         params.n_seq_max = self.n_sequences
