@@ -127,4 +127,9 @@ class ModelConfig:
     @property
     def budget(self) -> int | None:
         """``memory`` in bytes."""
-        return parse_bytes(self.memory) if isinstance(self.memory, str) else self.memory
+        return None if self.memory is None else parse_bytes(self.memory)
+
+    @property
+    def state_dir_bytes(self) -> int:
+        """``state_dir_size`` in bytes."""
+        return parse_bytes(self.state_dir_size)

@@ -15,7 +15,6 @@ from .loading import load
 from .memory import Demand, MemoryPlan, MemoryReceipt, plan_memory, write_receipt
 from .native import NativeContext, read_hardware
 from .states import StateFolder, TieredStore, fingerprint
-from .units import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,10 +52,8 @@ class Opened:
         settings = {name: getattr(config, name) for name in _STATE_SETTINGS}
         settings["llama.cpp"] = importlib.metadata.version("llama-cpp-python")
         identity = fingerprint(info.parts, settings)
-        limit = config.state_dir_size
-        size = parse_bytes(limit) if isinstance(limit, str) else limit
         root = Path(config.state_dir).expanduser()
-        folder = StateFolder(root, identity, max_bytes=size)
+        folder = StateFolder(root, identity, max_bytes=config.state_dir_bytes)
         return TieredStore(max_bytes, folder)
 
     def receipt(self) -> MemoryReceipt:
