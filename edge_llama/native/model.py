@@ -151,7 +151,7 @@ class NativeModel:
 
     def verbatim(self, tokens: Iterable[int]) -> bytes:
         """Return the bytes of some tokens, control tokens as their texts."""
-        return b"".join(self._render(token, special=True) for token in tokens)
+        return b"".join(map(self.spelling, tokens))
 
     def _render(self, token: int, *, special: bool) -> bytes:
         self.handle  # noqa: B018 - raises when closed
