@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..gguf_header import LongArray
+from ..header.parser import LongArray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..gguf_file import GGUFInfo
-    from ..gguf_header import TensorInfo
+    from ..header.parser import TensorInfo
 
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
