@@ -23,6 +23,7 @@ LAYERS = [
     ["catalog"],
     ["preflight"],
     ["gguf_file"],
+    ["rope"],
     ["memory"],
     ["readahead", "native"],
     ["cache", "detokenize", "loading", "logprobs", "reading", "stops", "template"],

@@ -46,6 +46,12 @@ _FIELDS = {
         "type_k",
         "type_v",
         "no_perf",
+        "rope_scaling_type",
+        "rope_freq_base",
+        "rope_freq_scale",
+        "yarn_orig_ctx",
+        "yarn_beta_fast",
+        "yarn_beta_slow",
     ),
 }
 _FUNCTIONS = (
