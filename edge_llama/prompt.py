@@ -21,6 +21,11 @@ class Tokenizer(Protocol):
 
     adds_bos: bool
 
+    @property
+    def longest_piece(self) -> int | None:
+        """Bytes of text that a token stands for at most; None if the tokenizer may drop some."""
+        ...
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Turn text into token ids."""
         ...
@@ -57,6 +62,16 @@ def chat_tokens(
             parse_special=not is_stand_in,
         )
     return tokens
+
+
+def least_tokens(tokenizer: Tokenizer, text: str) -> int:
+    """Return how many tokens ``text`` has at least, without tokenising it.
+
+    White space does not count: around control tokens some tokenizers take it away.
+    """
+    longest = tokenizer.longest_piece
+    size = len("".join(text.split()).encode("utf-8", errors="replace"))
+    return -(-size // longest) if longest else 0
 
 
 def _has_special(tokenizer: Tokenizer, text: str) -> bool:

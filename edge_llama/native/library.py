@@ -89,6 +89,7 @@ _FUNCTIONS = (
     "llama_tokenize",
     "llama_vocab_get_suppress_tokens",
     "llama_vocab_is_eog",
+    "llama_vocab_type",
 )
 
 #: Everything C may call back; losing one of these to the garbage collector is a crash.

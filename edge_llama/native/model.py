@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelFileError, StateError
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config import ModelConfig
+
+#: enum llama_vocab_type: SentencePiece and byte-level BPE, which keep every byte of a text.
+_LOSSLESS = (1, 2)
 
 
 class _Progress:
@@ -164,6 +168,17 @@ class NativeModel:
             if count >= 0:
                 return buffer.raw[:count]
             capacity = -count
+
+    @cached_property
+    def longest_piece(self) -> int | None:
+        """Bytes of text that a token stands for at most; None if the tokenizer may drop some."""
+        if self._lib.llama_vocab_type(self.vocab) not in _LOSSLESS:
+            return None
+        render = self._lib.llama_token_to_piece  # returns -bytes when there is no room
+        return max(
+            -int(render(self._vocab, token, None, 0, 0, True))  # noqa: FBT003 - C signature
+            for token in range(self.n_vocab)
+        )
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends a generation (EOS, end of turn and the like)."""
