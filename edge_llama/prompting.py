@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .errors import InvalidOptionError, TemplateError
@@ -11,6 +12,7 @@ from .messages import Message, as_dicts
 from .overflow import ContextPolicy
 from .prompt import chat_tokens, least_tokens
 from .template import ChatTemplate
+from .tokenmemory import TokenMemory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,12 +105,16 @@ class Prompting:
         self, messages: Sequence[Message], *, add_generation_prompt: bool = True
     ) -> list[int]:
         return chat_tokens(
-            self._native,
+            self._memory,
             self.template(),
             as_dicts(messages),
             bos=self._text(self._native.bos),
             add_generation_prompt=add_generation_prompt,
         )
+
+    @cached_property
+    def _memory(self) -> TokenMemory:
+        return TokenMemory(self._native, self._native.cuts)
 
     def _text(self, token: int | None) -> str:
         return "" if token is None else self._native.text(token)

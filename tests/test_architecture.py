@@ -16,7 +16,7 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # Imports run from right to left only; modules of one group may not import each other unless the
 # one imported stands in an earlier group.
 LAYERS = [
-    ["errors"],
+    ["errors", "cuts"],
     ["grammar", "hardware", "install", "units"],
     ["rules"],
     ["config", "device", "decoder", "guide", "sampling", "messages", "header"],
@@ -26,7 +26,10 @@ LAYERS = [
     ["rope"],
     ["memory"],
     ["readahead", "native"],
-    ["cache", "detokenize", "loading", "logprobs", "reading", "stops", "template"],
+    [
+        *("cache", "detokenize", "loading", "logprobs", "reading", "stops", "template"),
+        "tokenmemory",
+    ],
     ["states", "overflow", "prompt"],
     ["opening"],
     ["generate", "prompting"],

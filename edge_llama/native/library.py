@@ -88,6 +88,8 @@ _FUNCTIONS = (
     "llama_token_to_piece",
     "llama_tokenize",
     "llama_vocab_get_suppress_tokens",
+    "llama_vocab_get_attr",
+    "llama_vocab_get_text",
     "llama_vocab_is_eog",
     "llama_vocab_type",
 )

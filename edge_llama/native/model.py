@@ -8,6 +8,7 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..cuts import safe_cuts
 from ..errors import ModelFileError, StateError
 from .buffers import recorded
 from .devices import device_list
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 #: enum llama_vocab_type: SentencePiece and byte-level BPE, which keep every byte of a text.
 _LOSSLESS = (1, 2)
+
+#: enum llama_token_attr: unknown, control or user-defined; and what takes white space around it.
+_CONTROL, _SPECIAL, _STRIPS = 8, 1 | 8 | 16, 128 | 256
 
 
 class _Progress:
@@ -179,6 +183,23 @@ class NativeModel:
             -int(render(self._vocab, token, None, 0, 0, True))  # noqa: FBT003 - C signature
             for token in range(self.n_vocab)
         )
+
+    @cached_property
+    def cuts(self) -> tuple[str, ...]:
+        """Texts of control tokens after which a text may be cut; see :mod:`edge_llama.cuts`."""
+        lib, vocab = self._lib, self.vocab
+        if lib.llama_vocab_type(vocab) not in _LOSSLESS or lib.llama_vocab_get_add_eos(vocab):
+            return ()
+        attributes = [lib.llama_vocab_get_attr(vocab, token) for token in range(self.n_vocab)]
+        texts = {
+            token: lib.llama_vocab_get_text(vocab, token).decode("utf-8", errors="replace")
+            for token, attribute in enumerate(attributes)
+            if attribute & _SPECIAL
+        }
+        if any(attributes[token] & _STRIPS for token in texts):  # the white space behind it too
+            return ()
+        controls = [text for token, text in texts.items() if attributes[token] & _CONTROL]
+        return safe_cuts(controls, texts.values())
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends a generation (EOS, end of turn and the like)."""
