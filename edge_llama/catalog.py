@@ -6,7 +6,7 @@ import importlib.metadata
 from pathlib import Path
 
 from .errors import ModelNotFoundError
-from .gguf_split import model_name
+from .header.split import model_name
 
 #: Where converted models land and names are looked up, relative to the current folder.
 MODELS = Path("models")

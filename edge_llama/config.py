@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from .errors import InvalidOptionError
 from .hardware import default_threads
-from .rules import Either, Integer, Name, OneOf, Size, check, option
+from .rules import Either, Integer, Name, Number, OneOf, Size, check, option
 from .units import parse_bytes
 
 KVCacheType = Literal["f16", "q8_0", "q4_0"]
@@ -18,6 +19,10 @@ KVType = Literal["auto", "f16", "q8_0", "q4_0"]
 Switch = Literal["auto", "on", "off"]
 GPULayers = int | Literal["auto"]
 NUMAStrategy = Literal["off", "distribute", "isolate", "numactl"]
+
+#: How positions are stretched; "auto" is as the file says. "dynamic" is NTK scaling by the base,
+#: fixed at what a text that fills the context has.
+RopeScalingRule = Literal["auto", "none", "linear", "yarn", "dynamic"]
 
 #: What goes when a conversation outgrows the context: the oldest tokens, without reading the rest
 #: again; the oldest turns; or nothing.
@@ -93,6 +98,27 @@ class ModelConfig:
         OneOf(get_args(NUMAStrategy)),
         "Where threads run on machines with several memory nodes.",
     )
+    rope_scaling: RopeScalingRule = option(
+        "auto",
+        OneOf(get_args(RopeScalingRule)),
+        "How positions are stretched for a longer context: linear, yarn, dynamic or none; auto is "
+        "as the file says.",
+    )
+    rope_factor: float | None = option(
+        None, Number(1, 1024), "By how much positions are stretched, e.g. 4."
+    )
+    rope_freq_base: float | None = option(
+        None, Number(1, above=True), "Base frequency (theta) of the positions."
+    )
+    yarn_orig_ctx: int | None = option(
+        None, Integer(1), "Context in tokens before YaRN stretched it."
+    )
+    yarn_beta_fast: float | None = option(
+        None, Number(0, above=True), "Turns from which on YaRN leaves positions alone; usually 32."
+    )
+    yarn_beta_slow: float | None = option(
+        None, Number(0, above=True), "Turns up to which YaRN stretches positions; usually 1."
+    )
     n_parallel: int = option(
         4, Integer(1, 64), "Generations that may run at the same time, sharing the context."
     )
@@ -117,6 +143,13 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
+        if str(self.rope_scaling) in {"llama3", "longrope"}:
+            raise InvalidOptionError(
+                f"rope_scaling = {self.rope_scaling!r} is not possible: it is made of tensors that "
+                "only the file can have",
+                hint="Convert the checkpoint (edge-llama convert), which writes them; by option "
+                "use linear, yarn or dynamic.",
+            )
         check(self)
 
     @property
@@ -127,4 +160,9 @@ class ModelConfig:
     @property
     def budget(self) -> int | None:
         """``memory`` in bytes."""
-        return parse_bytes(self.memory) if isinstance(self.memory, str) else self.memory
+        return None if self.memory is None else parse_bytes(self.memory)
+
+    @property
+    def state_dir_bytes(self) -> int:
+        """``state_dir_size`` in bytes."""
+        return parse_bytes(self.state_dir_size)

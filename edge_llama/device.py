@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import DeviceError
-from .install import BACKENDS, reinstall_command, wheel_command
+from .install import BACKENDS, backend_name, reinstall_command, wheel_command
 
 if TYPE_CHECKING:
     from .hardware import Device, HardwareState
-
-#: Other names people use for a backend.
-_ALIASES = {"mtl": "metal", "mps": "metal", "hip": "rocm", "gpu": "auto"}
 
 
 def choose_device(wanted: str, hardware: HardwareState) -> Device | None:
@@ -23,11 +20,10 @@ def choose_device(wanted: str, hardware: HardwareState) -> Device | None:
     Raises:
         DeviceError: it is not compiled in, or there is no such device.
     """
-    name = wanted.strip().lower()
-    name = _ALIASES.get(name, name)
+    name = backend_name(wanted.strip())
     if name == "cpu":
         return None
-    if name == "auto":
+    if name in {"auto", "gpu"}:
         return _roomiest(hardware.devices)
     for device in hardware.devices:
         if device.name.lower() == name:
@@ -44,8 +40,7 @@ def _roomiest(devices: tuple[Device, ...]) -> Device | None:
 
 
 def _missing(wanted: str, name: str, hardware: HardwareState) -> DeviceError:
-    backend = name.rstrip("0123456789")
-    backend = _ALIASES.get(backend, backend)
+    backend = backend_name(name.rstrip("0123456789"))
     devices = ", ".join(device.name for device in hardware.devices) or "none"
     if backend not in BACKENDS:
         return DeviceError(

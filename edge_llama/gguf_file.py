@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import preflight
-from .gguf_fault import damaged
-from .gguf_header import Header, HeaderParser, TensorInfo
-from .gguf_keys import Keys
-from .gguf_split import join_parts, part_paths, read_split
-from .hyperparameters import HyperParameters, read_hyperparameters
+from .header.fault import damaged
+from .header.hyperparameters import HyperParameters, read_hyperparameters
+from .header.keys import Keys
+from .header.parser import Header, HeaderParser, TensorInfo
+from .header.split import join_parts, part_paths, read_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

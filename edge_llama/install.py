@@ -30,6 +30,15 @@ BACKENDS = {
     "sycl": _Backend("-DGGML_SYCL=on -DCMAKE_C_COMPILER=icx -DCMAKE_CXX_COMPILER=icpx"),
 }
 
+#: Other names for a backend: what its registry or its makers call it.
+_ALIASES = {"mtl": "metal", "mps": "metal", "hip": "rocm"}
+
+
+def backend_name(name: str) -> str:
+    """Return the name that is used here for a backend, whatever it is called elsewhere."""
+    name = name.lower()
+    return _ALIASES.get(name, name)
+
 
 def reinstall_command(backend: str | None = None, *, platform: str = sys.platform) -> str:
     """Return the shell command that installs llama-cpp-python, compiled with ``backend``."""

@@ -14,8 +14,8 @@ from .hardware import read_process_memory
 from .loading import load
 from .memory import Demand, MemoryPlan, MemoryReceipt, plan_memory, write_receipt
 from .native import NativeContext, read_hardware
+from .rope import Rope, choose_rope
 from .states import StateFolder, TieredStore, fingerprint
-from .units import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,7 @@ class Opened:
 
     plan: MemoryPlan
     config: ModelConfig
+    rope: Rope
     native: NativeModel
     context: NativeContext
 
@@ -51,12 +52,11 @@ class Opened:
         if config.state_dir is None:
             return MemoryStore(max_bytes)
         settings = {name: getattr(config, name) for name in _STATE_SETTINGS}
+        settings["rope"] = dataclasses.asdict(self.rope)
         settings["llama.cpp"] = importlib.metadata.version("llama-cpp-python")
         identity = fingerprint(info.parts, settings)
-        limit = config.state_dir_size
-        size = parse_bytes(limit) if isinstance(limit, str) else limit
         root = Path(config.state_dir).expanduser()
-        folder = StateFolder(root, identity, max_bytes=size)
+        folder = StateFolder(root, identity, max_bytes=config.state_dir_bytes)
         return TieredStore(max_bytes, folder)
 
     def receipt(self) -> MemoryReceipt:
@@ -97,10 +97,12 @@ def _with_context(
     Compute buffers are the part that is estimated. Their pages are not touched yet, so a context
     that turns out too large has not exceeded the budget.
     """
-    opened = _open_context(plan, config, native)
-    allocated = opened.receipt().host.compute
-    excess = allocated - plan.host.compute
-    if plan.budget is None or plan.total + excess <= plan.budget or plan.gpu_layers:
+    opened = _open_context(info, plan, config, native)
+    if plan.budget is None or plan.gpu_layers:
+        return opened
+    buffers = opened.context.buffers
+    allocated = sum(one.nbytes for one in buffers if one.kind == "compute" and one.on_host)
+    if plan.total + allocated - plan.host.compute <= plan.budget:
         return opened
     opened.context.close()
     factor = allocated / plan.host.compute
@@ -108,7 +110,7 @@ def _with_context(
     plan = plan_memory(
         info, config, hardware, dataclasses.replace(_demand(config), compute_factor=factor)
     )
-    return _open_context(plan, config, native)
+    return _open_context(info, plan, config, native)
 
 
 def _demand(config: ModelConfig) -> Demand:
@@ -117,9 +119,12 @@ def _demand(config: ModelConfig) -> Demand:
     return Demand(n_parallel=sequences, n_outputs=sequences, reserved=parked)
 
 
-def _open_context(plan: MemoryPlan, config: ModelConfig, native: NativeModel) -> Opened:
+def _open_context(
+    info: GGUFInfo, plan: MemoryPlan, config: ModelConfig, native: NativeModel
+) -> Opened:
     for note in plan.notes:
         logger.info(note)
     chosen = plan.apply(config)
-    context = NativeContext(native, chosen, n_ctx=plan.n_ctx)
-    return Opened(plan, chosen, native, context)
+    rope = choose_rope(info, config, plan.n_ctx)
+    context = NativeContext(native, chosen, n_ctx=plan.n_ctx, rope=rope)
+    return Opened(plan, chosen, rope, native, context)

@@ -88,21 +88,31 @@ class ContextPolicy:
             droppable = prompt.droppable
             needed = count + 1 - max(0, min(droppable.stop, count) - droppable.start)
             what = "what must stay of the prompt has" if len(droppable) else "the prompt has"
-            raise ContextOverflowError(
-                f"{what} {needed - 1} tokens, the context {n_ctx}",
-                hint=f"Shorten it by {needed - n_ctx} tokens or more, or open the model with a "
-                "larger n_ctx (--ctx).",
-                needed=needed,
-                available=n_ctx,
-            )
+            raise _too_long(what, needed, n_ctx)
         return prompt
+
+    def check_least(self, count: int) -> None:
+        """Raise ContextOverflowError if ``count`` tokens, the least that must stay, do not fit."""
+        if count >= self._n_ctx:
+            raise _too_long("what must stay of the prompt has at least", count + 1, self._n_ctx)
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether nothing of a text that is to be continued may be dropped."""
+        return self._overflow != "shift"
+
+    def must_stay(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return the messages of a conversation that are never dropped."""
+        if self._overflow == "refuse":
+            return messages
+        return [*turns(messages)[0], messages[-1]]
 
     def text(self, tokens: list[int], sampling: Sampling, *, keep: int) -> Prompt:
         """Return the prompt of a text that is to be continued; ``keep`` tokens always stay.
 
         With "shift" the oldest go first; those of the answer only if max_tokens asks for so many.
         """
-        if self._overflow != "shift":
+        if self.keeps_texts:
             return self.check(Prompt(tokens=tokens))
         end = len(tokens) if sampling.max_tokens is None else sys.maxsize
         droppable = range(min(keep, end), end)
@@ -154,6 +164,16 @@ class ContextPolicy:
             )
             tokens = tokens_without(dropped)
         return Prompt(tokens=tokens, dropped_turns=dropped)
+
+
+def _too_long(what: str, needed: int, n_ctx: int) -> ContextOverflowError:
+    return ContextOverflowError(
+        f"{what} {needed - 1} tokens, the context {n_ctx}",
+        hint=f"Shorten it by {needed - n_ctx} tokens or more, or open the model with a larger "
+        "n_ctx (--ctx).",
+        needed=needed,
+        available=n_ctx,
+    )
 
 
 def _between(messages: Sequence[Message], tokens: list[int], render: Renderer) -> range:

@@ -8,30 +8,17 @@ turn and speak as the system.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from .template import ChatTemplate
-
-
-class Tokenizer(Protocol):
-    """What tokenising needs of a model."""
-
-    adds_bos: bool
-
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Turn text into token ids."""
-        ...
-
-    def special_texts(self) -> dict[int, str]:
-        """Return the texts of all control tokens."""
-        ...
+    from .tokenmemory import Tokenizer, TokenMemory
 
 
 def chat_tokens(
-    tokenizer: Tokenizer,
+    memory: TokenMemory,
     template: ChatTemplate,
     messages: Sequence[Mapping[str, str]],
     *,
@@ -43,27 +30,32 @@ def chat_tokens(
     ``bos`` is the text of the BOS token: a template that writes it itself gets no second one.
     """
     stand_ins: dict[str, str] = {}
-    if any(_has_special(tokenizer, message["content"]) for message in messages):
-        messages, stand_ins = _replace_specials(tokenizer, messages)
+    if any(memory.has_special(message["content"]) for message in messages):
+        messages, stand_ins = _replace_specials(memory.tokenizer, messages)
     text = template.render(messages, add_generation_prompt=add_generation_prompt)
     add_special = not (bos and text.startswith(bos))
     if not stand_ins:
-        return tokenizer.tokenize(text, add_special=add_special, parse_special=True)
+        return memory.tokenize(text, add_special=add_special)
     tokens: list[int] = []
     for part, is_stand_in in _split(text, stand_ins):
-        tokens += tokenizer.tokenize(
-            stand_ins[part] if is_stand_in else part,
-            add_special=add_special and not tokens,
-            parse_special=not is_stand_in,
-        )
+        if is_stand_in:
+            harmless = stand_ins[part]
+            tokens += memory.tokenizer.tokenize(
+                harmless, add_special=add_special and not tokens, parse_special=False
+            )
+        else:
+            tokens += memory.tokenize(part, add_special=add_special and not tokens)
     return tokens
 
 
-def _has_special(tokenizer: Tokenizer, text: str) -> bool:
-    # Cheaper than a search for every control token, and exactly what the tokenizer would do.
-    return tokenizer.tokenize(text, add_special=False, parse_special=True) != tokenizer.tokenize(
-        text, add_special=False, parse_special=False
-    )
+def least_tokens(tokenizer: Tokenizer, text: str) -> int:
+    """Return how many tokens ``text`` has at least, without tokenising it.
+
+    White space does not count: around control tokens some tokenizers take it away.
+    """
+    longest = tokenizer.longest_piece
+    size = len("".join(text.split()).encode("utf-8", errors="replace"))
+    return -(-size // longest) if longest else 0
 
 
 def _replace_specials(

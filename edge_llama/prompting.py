@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .errors import InvalidOptionError, TemplateError
 from .messages import Message, as_dicts
 from .overflow import ContextPolicy
-from .prompt import chat_tokens
+from .prompt import chat_tokens, least_tokens
 from .template import ChatTemplate
+from .tokenmemory import TokenMemory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from .overflow import Prompt
     from .sampling import Sampling
 
+#: Texts of up to so many characters for each token of the context are tokenised in any case.
+_LONG = 8
+
 
 class Prompting:
     """Makes the prompts of one model, with its vocabulary and its chat template."""
@@ -28,7 +34,7 @@ class Prompting:
         self, info: GGUFInfo, native: NativeModel, *, overflow: Overflow, n_ctx: int
     ) -> None:
         self._info, self._native = info, native
-        self._policy = ContextPolicy(overflow, n_ctx)
+        self._policy, self._n_ctx = ContextPolicy(overflow, n_ctx), n_ctx
         self._template: ChatTemplate | None = None
         self._lock = threading.Lock()
 
@@ -39,6 +45,8 @@ class Prompting:
         elif not prompt:
             raise InvalidOptionError("the prompt is empty", hint="Give at least one character.")
         elif raw or self._info.chat_template is None:
+            if self._policy.keeps_texts:
+                self._check_size(prompt)
             tokens = self._native.tokenize(prompt, add_special=True, parse_special=True)
         else:
             return self.chat([Message("user", prompt)], sampling)
@@ -48,7 +56,19 @@ class Prompting:
         self, messages: Sequence[Message], sampling: Sampling, *, dropped_turns: int = 0
     ) -> Prompt:
         """Return the prompt of a conversation; see :meth:`ContextPolicy.chat`."""
+        must_stay = self._policy.must_stay(messages)
+        if self._is_long(sum(len(message.content) for message in must_stay)):
+            with contextlib.suppress(TemplateError):  # it may insist on some order of roles
+                self._check_size(self.template().render(as_dicts(must_stay)))
         return self._policy.chat(messages, self._render, sampling, dropped_turns=dropped_turns)
+
+    def _is_long(self, n_chars: int) -> bool:
+        return n_chars > _LONG * self._n_ctx
+
+    def _check_size(self, text: str) -> None:
+        """Refuse a text that cannot fit before it is tokenised, which may take many seconds."""
+        if self._is_long(len(text)):
+            self._policy.check_least(least_tokens(self._native, text))
 
     def checked(self, tokens: Sequence[int]) -> list[int]:
         """Return ``tokens`` if there are any and the vocabulary has them all.
@@ -85,12 +105,16 @@ class Prompting:
         self, messages: Sequence[Message], *, add_generation_prompt: bool = True
     ) -> list[int]:
         return chat_tokens(
-            self._native,
+            self._memory,
             self.template(),
             as_dicts(messages),
             bos=self._text(self._native.bos),
             add_generation_prompt=add_generation_prompt,
         )
+
+    @cached_property
+    def _memory(self) -> TokenMemory:
+        return TokenMemory(self._native, self._native.cuts)
 
     def _text(self, token: int | None) -> str:
         return "" if token is None else self._native.text(token)

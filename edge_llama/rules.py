@@ -122,10 +122,11 @@ class Size:
     def accepts(self, value: object) -> bool:
         """Tell whether ``value`` is such a size."""
         try:
-            size = parse_bytes(value) if isinstance(value, str) else value
+            return isinstance(value, str | int) and Integer(1, 2**63 - 1).accepts(
+                parse_bytes(value)
+            )
         except ValueError:
             return False
-        return Integer(1, 2**63 - 1).accepts(size)
 
     def __str__(self) -> str:
         return "a size like 1.5GiB or 800MB"

@@ -8,14 +8,13 @@ on later: whoever else is running never changes what a generation may see.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from .cache import WORTH_WAITING, History, SequencePool, reusable
 from .decoder import Part
-from .errors import EdgeLlamaError, StateError
+from .errors import StateError
 
 if TYPE_CHECKING:
     from .cache import Sequence, StateStore
@@ -240,8 +239,7 @@ class Scheduler:
             if client.claim():
                 hint = "Open it again with Model.open."
                 client.finish(StateError("the model was closed", hint=hint))
-        with contextlib.suppress(EdgeLlamaError):  # a state that is not saved is read again
-            self._pool.close()
+        self._pool.close()
 
 
 def _place(generation: Generation) -> Sequence:

@@ -14,16 +14,18 @@ _FACTORS = {
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(size: str | int) -> int:
     """Read "1.5GiB", "800 MB" or "2G" (binary, as in Docker and Java); plain numbers are bytes.
 
     Raises:
         ValueError: it is no size.
     """
-    match = _SIZE.fullmatch(text)
+    if isinstance(size, int):
+        return size
+    match = _SIZE.fullmatch(size)
     factor = _FACTORS.get(match[2].upper()) if match else None
     if match is None or factor is None:
-        raise ValueError(f"{text!r} is no size like 1.5GiB")
+        raise ValueError(f"{size!r} is no size like 1.5GiB")
     return int(float(match[1]) * factor)
 
 

@@ -153,7 +153,7 @@ FAMILIES = {
             "architectures": ["MistralForCausalLM"],
             "model_type": "mistral",
             "num_key_value_heads": 2,
-            "sliding_window": 4096,
+            "sliding_window": None,  # one would be written, which llama.cpp's converter does not
         },
         files={
             "tokenizer_config.json": {**spm.TOKENIZER_CONFIG, "chat_template": _TEMPLATES},

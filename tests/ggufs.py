@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_llama.ggml_types import TENSOR_TYPES
-from edge_llama.gguf_cursor import KINDS
+from edge_llama.header.cursor import KINDS
+from edge_llama.header.ggml_types import TENSOR_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import ggufs
 import smallmodels
 
-from edge_llama.ggml_types import TENSOR_TYPES
+from edge_llama.header.ggml_types import TENSOR_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,24 +16,20 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # Imports run from right to left only; modules of one group may not import each other unless the
 # one imported stands in an earlier group.
 LAYERS = [
-    ["errors"],
+    ["errors", "cuts"],
     ["grammar", "hardware", "install", "units"],
     ["rules"],
-    [
-        *("config", "device", "decoder", "guide", "sampling", "ggml_types", "gguf_fault"),
-        "messages",
-    ],
-    ["gguf_buffer"],
-    ["gguf_strings"],
-    ["gguf_cursor"],
-    ["gguf_header"],
-    ["gguf_keys", "gguf_split"],
-    ["hyperparameters", "catalog"],
+    ["config", "device", "decoder", "guide", "sampling", "messages", "header"],
+    ["catalog"],
     ["preflight"],
     ["gguf_file"],
+    ["rope"],
     ["memory"],
     ["readahead", "native"],
-    ["cache", "detokenize", "loading", "logprobs", "reading", "stops", "template"],
+    [
+        *("cache", "detokenize", "loading", "logprobs", "reading", "stops", "template"),
+        "tokenmemory",
+    ],
     ["states", "overflow", "prompt"],
     ["opening"],
     ["generate", "prompting"],

@@ -16,16 +16,16 @@ import pytest
 import smallmodels
 
 from edge_llama import ModelFileError, inspect
-from edge_llama.ggml_types import TENSOR_TYPES
-from edge_llama.gguf_buffer import HeaderBuffer
-from edge_llama.gguf_header import LongArray
-from edge_llama.gguf_strings import read_strings
-from edge_llama.hyperparameters import RopeScaling
+from edge_llama.header.buffer import HeaderBuffer
+from edge_llama.header.ggml_types import TENSOR_TYPES
+from edge_llama.header.hyperparameters import RopeScaling
+from edge_llama.header.parser import LongArray
+from edge_llama.header.strings import read_strings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge_llama.gguf_strings import StringArray
+    from edge_llama.header.strings import StringArray
 
 
 def header(n_tensors: int, n_keys: int, body: bytes = b"", version: int = 3) -> bytes:

@@ -119,6 +119,9 @@ def test_what_leaves_memory_goes_to_the_folder(folder: StateFolder) -> None:
     parked = store.find(like(3))
     assert parked is not None
     assert store.restore(parked) == b"large......"
+    stored = store.find(like(1))
+    assert stored is not None
+    store.save(stored, 6, lambda: pytest.fail("it is in the folder"))
     store.close()
     assert folder.load(found(folder, 2)) == b"second"
 

@@ -159,6 +159,10 @@ def _add_hyper_parameters(writer: gguf.GGUFWriter, params: LlamaParams) -> None:
     _add_rope_scaling(writer, params)
     writer.add_rope_freq_base(params.rope_theta)
     writer.add_layer_norm_rms_eps(params.rms_norm_eps)
+    if params.narrow_window is not None:
+        # llama.cpp's LLaMA has no window, and its converter leaves the key out; but whoever opens
+        # the file should know.
+        writer.add_sliding_window(params.narrow_window)
     if params.n_experts is not None and params.n_experts_used is not None:
         writer.add_expert_count(params.n_experts)
         writer.add_expert_used_count(params.n_experts_used)

@@ -17,8 +17,8 @@ def notes_on(
 ) -> tuple[str, ...]:
     """Return what the user should know of the result, a sentence each; mostly nothing."""
     notes = list(vocabulary.notes)
-    window, context = params.sliding_window, params.context_length
-    if window is not None and window < context:
+    window, context = params.narrow_window, params.context_length
+    if window is not None:
         notes.append(
             f"the model was trained with a sliding window of {window:,} tokens, which llama.cpp's "
             f"LLaMA does not have: keep the context within {window:,} tokens; beyond, answers "

@@ -104,6 +104,12 @@ class LlamaParams:
     sliding_window: int | None = None
 
     @property
+    def narrow_window(self) -> int | None:
+        """The sliding window, in tokens, if it is narrower than the context."""
+        window = self.sliding_window
+        return window if window is not None and window < self.context_length else None
+
+    @property
     def n_gqa(self) -> int:
         """Query heads per key/value head."""
         return self.n_heads // self.n_kv_heads

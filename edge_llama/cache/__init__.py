@@ -6,7 +6,7 @@ and makes room.
 """
 
 from .history import NO_GAP, Gap, History, common_prefix, reusable
-from .park import MemoryStore, Parked, StateStore
+from .park import MemoryStore, Parked, StateStore, best_rated
 from .pool import WORTH_WAITING, SequencePool
 from .sequence import Sequence
 
@@ -20,6 +20,7 @@ __all__ = [
     "Sequence",
     "SequencePool",
     "StateStore",
+    "best_rated",
     "common_prefix",
     "reusable",
 ]

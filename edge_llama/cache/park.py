@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .history import History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..decoder import State
     from .history import Gap
@@ -19,6 +19,15 @@ class Parked(History):
     def __init__(self, tokens: list[int], gap: Gap, nbytes: int) -> None:
         super().__init__(tokens, gap)
         self.nbytes = nbytes
+
+
+_Kept = TypeVar("_Kept", bound=Parked)
+
+
+def best_rated(states: Iterable[_Kept], rate: Callable[[History], int]) -> _Kept | None:
+    """Return the state that ``rate`` gives most, the first of equals; None if all get 0."""
+    best = max(states, key=rate, default=None)
+    return best if best is not None and rate(best) > 0 else None
 
 
 class StateStore(Protocol):
@@ -38,11 +47,10 @@ class StateStore(Protocol):
         ...
 
     def restore(self, parked: Parked) -> State | None:
-        """Hand a state out; the store no longer has it. None if it is lost."""
-        ...
+        """Hand a state out; None if it is lost.
 
-    def evict(self, parked: Parked) -> None:
-        """Forget a state."""
+        The caller saves it again if it is still wanted: a store may part with what it hands out.
+        """
         ...
 
     def close(self) -> None:
@@ -85,16 +93,11 @@ class MemoryStore:
 
     def find(self, rate: Callable[[History], int]) -> Parked | None:
         """Return the best state; of equals, the oldest."""
-        best = max(self._states, key=rate, default=None)
-        return best if best is not None and rate(best) > 0 else None
+        return best_rated(self._states, rate)
 
     def restore(self, parked: Parked) -> State | None:
         """Hand a state out; None if it was evicted."""
         return self._states.pop(parked, None)
-
-    def evict(self, parked: Parked) -> None:
-        """Forget a state."""
-        self._states.pop(parked, None)
 
     def close(self) -> None:
         """Part with all states."""

@@ -171,9 +171,10 @@ class SequencePool:
         self._make_sequences()
 
     def close(self) -> None:
-        """Leave what is worth it to the store, if the store outlives this process."""
+        """Leave what is worth it to the store, if the store outlives this process.
+
+        Nobody may be using a sequence any more.
+        """
         if self._store.persists:
-            for sequence in self._sequences:
-                sequence.busy = False
             self.retire_idle()
         self._store.close()

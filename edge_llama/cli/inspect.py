@@ -16,7 +16,7 @@ def inspect(
     """Show what a model file is, or one in several files; reads the header only."""
     from ..catalog import find_model
     from ..gguf_file import inspect as read
-    from ..gguf_header import LongArray
+    from ..header.parser import LongArray
     from .memory import needs, needs_table
 
     info = read(find_model(model))

@@ -39,6 +39,12 @@ _MODEL_FLAGS = {
     "threads": ("--threads", "-t"),
     "mlock": ("--mlock",),
     "numa": ("--numa",),
+    "rope_scaling": ("--rope-scaling",),
+    "rope_factor": ("--rope-factor",),
+    "rope_freq_base": ("--rope-freq-base",),
+    "yarn_orig_ctx": ("--yarn-orig-ctx",),
+    "yarn_beta_fast": ("--yarn-beta-fast",),
+    "yarn_beta_slow": ("--yarn-beta-slow",),
 }
 #: Every field of Sampling is an option, called like it but for these.
 _SAMPLING_FLAGS = {
@@ -84,8 +90,9 @@ _READERS: dict[str, Callable[[list[str]], Any]] = {
     "logit_bias": lambda texts: tuple(_bias(text) for text in texts),
 }
 _METAVARS = {"samplers": "NAME;NAME...", "logit_bias": "TOKEN=BIAS"}
-#: Fields that are a number or a word: typer knows no unions.
-_TEXTS = {"memory": str | None, "gpu_layers": str}
+#: Fields that are a number or a word, as typer knows no unions; and a word that has a better error
+#: than typer's.
+_TEXTS = {"memory": str | None, "gpu_layers": str, "rope_scaling": str}
 
 
 def _parameters(cls: type[Any], flags: dict[str, tuple[str, ...]]) -> list[inspect.Parameter]:

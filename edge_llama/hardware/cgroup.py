@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .systemfiles import read_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,7 +41,7 @@ def cpu_limit(root: Path = Path("/")) -> float | None:
     """Return how many CPUs' time the tightest group grants; None without a limit."""
     found: list[float] = []
     for folder, names in _groups(root, "cpu"):
-        words = " ".join(_read(folder / name) for name in names).split()
+        words = " ".join(read_text(folder / name) for name in names).split()
         if len(words) >= 2 and words[0].isdecimal() and words[1].isdecimal() and int(words[1]):
             found.append(int(words[0]) / int(words[1]))  # "max" and -1 are no limit
     return min(found, default=None)
@@ -58,7 +60,7 @@ def _groups(root: Path, controller: str) -> Iterator[tuple[Path, tuple[str, ...]
     """Yield this process's group and those above it, with the names of the files in them."""
     unified, legacy = _FILES[controller]
     mount = root / "sys/fs/cgroup"
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in read_text(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
@@ -74,7 +76,7 @@ def _groups(root: Path, controller: str) -> Iterator[tuple[Path, tuple[str, ...]
 
 
 def _cached(folder: Path) -> int:
-    for line in _read(folder / "memory.stat").splitlines():
+    for line in read_text(folder / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
         if name in {"inactive_file", "total_inactive_file"} and value.isdecimal():
             return int(value)
@@ -82,12 +84,5 @@ def _cached(folder: Path) -> int:
 
 
 def _number(path: Path) -> int | None:
-    text = _read(path).strip()
+    text = read_text(path)
     return int(text) if text.isdecimal() else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import darwin, windows
 from .cgroup import cpu_limit
+from .systemfiles import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,15 +53,15 @@ def _affinity() -> set[int]:
 def _siblings(root: Path, cpu: int) -> str:
     """Name the physical core of a CPU; without information each CPU is one of its own."""
     topology = root / _CPUS / f"cpu{cpu}" / "topology"
-    return _text(topology / "thread_siblings_list") or str(cpu)
+    return read_text(topology / "thread_siblings_list") or str(cpu)
 
 
 def _speed(root: Path, cpu: int) -> float:
     """Return a CPU's speed beside the others': its capacity (ARM), class (Intel) or clock."""
     folder = root / _CPUS / f"cpu{cpu}"
-    found = (_text(folder / name) for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"))
+    found = (read_text(folder / name) for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"))
     speed = next((float(text) for text in found if text.isdecimal()), 1.0)
-    is_slow = cpu in _numbers(_text(root / "sys/devices/cpu_atom/cpus"))
+    is_slow = cpu in _numbers(read_text(root / "sys/devices/cpu_atom/cpus"))
     return speed / 2 if is_slow else speed
 
 
@@ -72,10 +73,3 @@ def _numbers(ranges: str) -> set[int]:
         if first.isdecimal():
             found |= set(range(int(first), int(last or first) + 1))
     return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import darwin, windows
+from .systemfiles import read_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,8 @@ def read_process_memory(root: Path = Path("/")) -> ProcessMemory:
     if sys.platform == "win32":
         resident, peak = windows.process_memory()
         return ProcessMemory(resident=resident or 0, proportional=None, private=None, peak=peak)
-    pages, status = _kib(root / "proc/self/smaps_rollup"), _kib(root / "proc/self/status")
+    pages = read_sizes(root / "proc/self/smaps_rollup")
+    status = read_sizes(root / "proc/self/status")
     private = [pages[key] for key in ("Private_Clean", "Private_Dirty") if key in pages]
     return ProcessMemory(
         resident=pages.get("Rss") or status.get("VmRSS", 0),
@@ -49,17 +50,5 @@ def read_process_memory(root: Path = Path("/")) -> ProcessMemory:
 def resident_memory() -> int:
     """Return the resident bytes of this process, 0 where the system does not say."""
     if sys.platform == "linux":  # the other file is dear: the kernel walks all pages
-        return _kib(Path("/proc/self/status")).get("VmRSS", 0)
+        return read_sizes(Path("/proc/self/status")).get("VmRSS", 0)
     return read_process_memory().resident
-
-
-def _kib(path: Path) -> dict[str, int]:
-    """Read "Name:   12 kB" lines as bytes."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    return {
-        name: int(size) * 1024
-        for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)
-    }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import darwin, windows
 from .cgroup import memory_limit
+from .systemfiles import read_sizes
 
 
 def physical_memory() -> int | None:
@@ -40,15 +41,7 @@ def memory_now(root: Path = Path("/")) -> tuple[int | None, int | None]:
 
 def meminfo_available(root: Path = Path("/")) -> int | None:
     """Return MemAvailable of Linux's /proc/meminfo in bytes."""
-    try:
-        text = (root / "proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        name, _, rest = line.partition(":")
-        if name == "MemAvailable":
-            return int(rest.split()[0]) * 1024
-    return None
+    return read_sizes(root / "proc/meminfo").get("MemAvailable")
 
 
 def lock_limit() -> int | None:

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..gguf_header import LongArray
+from ..header.parser import LongArray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..gguf_file import GGUFInfo
-    from ..gguf_header import TensorInfo
+    from ..header.parser import TensorInfo
 
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
@@ -52,7 +52,8 @@ class ModelFacts:
         kv_widths: width of a key and a value together, per layer.
         n_vocab: tokens in the vocabulary.
         n_merges: pairs in a byte-level BPE vocabulary, 0 in others.
-        n_ctx_train: context the model was trained on, in tokens.
+        n_ctx_train: context the model was trained on, in tokens; in a plan, see :mod:`..rope`, how
+            far it reaches with the options.
         input: the embedding, which stays on the host.
         layers: one item per layer.
         output: the last norm and the output matrix, tied or not.

@@ -23,6 +23,11 @@ CONTEXT_STEP = 256
 _FLOAT = 4
 
 
+def count_cells(n_ctx: int) -> int:
+    """Return how many tokens llama.cpp makes room for when ``n_ctx`` are asked for."""
+    return -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """The options of a context that its memory depends on.
@@ -46,7 +51,7 @@ class Shape:
     @property
     def n_cells(self) -> int:
         """Tokens the cache has room for."""
-        return -(-self.n_ctx // CONTEXT_STEP) * CONTEXT_STEP
+        return count_cells(self.n_ctx)
 
     @property
     def n_tokens(self) -> int:
@@ -69,7 +74,7 @@ def compute_bytes(facts: ModelFacts, shape: Shape) -> int:
     tokens = shape.n_tokens
     width = max(facts.n_embd, facts.q_width)
     key_value = max(facts.kv_widths, default=0)
-    freed, inputs = facts.q_width, _input_bytes(shape)
+    freed, inputs = facts.q_width, input_bytes(shape)
     head = facts.q_width // facts.n_head
     if shape.kv_type != "f16" and head % 64 == 0:
         # Keys and values are rotated before they are quantised, queries too; the rotated ones
@@ -85,7 +90,7 @@ def compute_bytes(facts: ModelFacts, shape: Shape) -> int:
     return _FLOAT * max(tokens * max(feed_forward, attention), logits) + inputs
 
 
-def _input_bytes(shape: Shape) -> int:
+def input_bytes(shape: Shape) -> int:
     """Return the size of a graph's inputs: the mask, and five numbers per token."""
     mask = shape.n_cells * (2 if shape.flash_attention else _FLOAT)
     return shape.n_tokens * (mask + 6 * _FLOAT)

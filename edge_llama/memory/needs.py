@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .formula import (
     bookkeeping_bytes,
     compute_bytes,
+    input_bytes,
     kv_cache_bytes,
     output_bytes,
     work_bytes,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 #: What a GPU's driver takes beside llama.cpp's buffers, on the GPU and in this process. An
 #: allowance: drivers differ, and do not say.
 _DRIVER, _DRIVER_HOST = 64 * 2**20, 128 * 2**20
+
+#: Bytes per element of the embeddings that the host looks up for a GPU.
+_EMBEDDINGS = 8
 
 
 def estimate(
@@ -52,7 +56,7 @@ def estimate(
     host = MemoryUse(
         weights=_mapped_bytes((facts.input, *stay)),
         kv_cache=kv_cache_bytes(facts, shape, layers=slice(first)),
-        compute=_host_inputs(facts, shape),
+        compute=input_bytes(shape) + _EMBEDDINGS * shape.n_tokens * facts.n_embd,
         output=output_bytes(facts, shape),
         overhead=overhead + _DRIVER_HOST,
     )
@@ -71,9 +75,3 @@ def _mapped_bytes(parts: Sequence[Weights]) -> int:
     if not any(part.end for part in parts):
         return sum(part.nbytes for part in parts)
     return max(part.end for part in parts) - min(part.start for part in parts if part.end)
-
-
-def _host_inputs(facts: ModelFacts, shape: Shape) -> int:
-    """Return what the host computes for a GPU: inputs and embeddings."""
-    mask = shape.n_cells * (2 if shape.flash_attention else 4)
-    return shape.n_tokens * (8 * facts.n_embd + mask + 24)

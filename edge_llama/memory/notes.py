@@ -20,7 +20,7 @@ def notes_on(
     plan: MemoryPlan, config: ModelConfig, hardware: HardwareState, facts: ModelFacts
 ) -> tuple[str, ...]:
     """Return what someone who opens a model by this plan should know."""
-    return (*_given_up(plan, config, facts), *_without_effect(plan, config, hardware, facts))
+    return (*_given_up(plan, config, facts), *_without_effect(plan, config, hardware))
 
 
 def _given_up(plan: MemoryPlan, config: ModelConfig, facts: ModelFacts) -> Iterator[str]:
@@ -36,13 +36,8 @@ def _given_up(plan: MemoryPlan, config: ModelConfig, facts: ModelFacts) -> Itera
 
 
 def _without_effect(
-    plan: MemoryPlan, config: ModelConfig, hardware: HardwareState, facts: ModelFacts
+    plan: MemoryPlan, config: ModelConfig, hardware: HardwareState
 ) -> Iterator[str]:
-    if plan.n_ctx > facts.n_ctx_train:
-        yield (
-            f"a context beyond the {facts.n_ctx_train} tokens the model was trained on adds "
-            "nothing: its answers decay there"
-        )
     if plan.device == "cpu" and config.gpu_layers not in {"auto", 0}:
         yield "gpu_layers does nothing: there is no GPU in use"
     if config.numa != "off" and hardware.numa_nodes == 1:

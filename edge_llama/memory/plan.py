@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..device import choose_device
 from ..errors import OutOfMemoryError
+from ..rope import reach, rope_notes
 from ..units import format_bytes
 from .facts import read_facts
 from .notes import notes_on
@@ -92,7 +93,7 @@ def plan_memory(
 ) -> MemoryPlan:
     """Plan how to open ``info`` on ``hardware``; a pure function.
 
-    With a budget the context is the largest that fits, up to what the model was trained on, but
+    With a budget the context is the largest that fits, up to the model's reach, but
     layers on the GPU, an f16 cache and full batches come first for as long as 4096 tokens fit.
     Without one the context is 4096, less if the free memory does not hold it.
 
@@ -100,7 +101,7 @@ def plan_memory(
         OutOfMemoryError: nothing fits; the message names the smallest budget that would.
         DeviceError: the device asked for cannot be had.
     """
-    facts = read_facts(info)
+    facts = dataclasses.replace(read_facts(info), n_ctx_train=reach(info, config))
     demand = demand or Demand()
     search = Search(facts, config, hardware, choose_device(config.device, hardware), demand)
     budget = config.budget
@@ -122,12 +123,14 @@ def plan_memory(
                 )
     if found is None:
         raise _does_not_fit(info, search)
-    return _plan(found, search, notes)
+    plan = _plan(found, search)
+    notes += [*notes_on(plan, config, hardware, facts), *rope_notes(info, config, plan.n_ctx)]
+    return dataclasses.replace(plan, notes=tuple(notes))
 
 
-def _plan(found: Candidate, search: Search, notes: list[str]) -> MemoryPlan:
+def _plan(found: Candidate, search: Search) -> MemoryPlan:
     config, hardware = search.config, search.hardware
-    plan = MemoryPlan(
+    return MemoryPlan(
         n_ctx=found.shape.n_ctx,
         kv_type=found.shape.kv_type,
         flash_attention=found.shape.flash_attention,
@@ -142,9 +145,6 @@ def _plan(found: Candidate, search: Search, notes: list[str]) -> MemoryPlan:
         process=hardware.process,
         reserved=search.demand.reserved,
         budget=config.budget,
-    )
-    return dataclasses.replace(
-        plan, notes=(*notes, *notes_on(plan, config, hardware, search.facts))
     )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import BackendError, OutOfMemoryError, StateError
-from ..memory.formula import CONTEXT_STEP
+from ..rope import Rope
 from .buffers import recorded
 from .library import abort_callback, forget_log, last_log, llama
+from .settings import context_params
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from ..decoder import Part, State
     from .model import NativeModel
 
-#: ggml's type numbers for the KV cache.
-_KV_TYPES = {"auto": 1, "f16": 1, "q4_0": 2, "q8_0": 8}
-
 #: What ``llama_decode`` returns when the abort callback ended it.
 _ABORTED = 2
 
@@ -33,14 +31,20 @@ class NativeContext:
 
     ``n_outputs`` is the number of positions per batch whose logits may be asked for, by default
     one for each sequence; few save the memory of a large buffer (n_outputs * n_vocab * 4 bytes).
-    ``buffers`` says what was allocated where.
+    ``buffers`` says what was allocated where. Without ``rope`` positions are the file's.
 
     Raises:
         OutOfMemoryError: the KV cache or the compute buffers cannot be allocated.
     """
 
     def __init__(
-        self, model: NativeModel, config: ModelConfig, *, n_ctx: int, n_outputs: int = 1
+        self,
+        model: NativeModel,
+        config: ModelConfig,
+        *,
+        n_ctx: int,
+        n_outputs: int = 1,
+        rope: Rope | None = None,
     ) -> None:
         lib = self._lib = llama()
         self._model = model  # keeps the weights alive as long as this context
@@ -51,17 +55,12 @@ class NativeContext:
         self.n_sequences = min(config.n_parallel, self.n_batch)
         # llama.cpp aborts when there are fewer outputs than sequences.
         self.n_outputs = max(n_outputs, self.n_sequences)
-        params = lib.llama_context_default_params()
-        params.n_ctx = -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
+        rope = rope or Rope()
+        params = context_params(lib, config, rope, n_ctx)
         params.n_batch = self.n_batch
         params.n_ubatch = min(config.n_ubatch or self.n_batch, self.n_batch)
         params.n_seq_max = self.n_sequences
-        params.kv_unified = True
         params.n_outputs_max = self.n_outputs
-        params.n_threads = params.n_threads_batch = config.n_threads
-        params.flash_attn_type = _flash_attention(lib, config)
-        params.type_k = params.type_v = _KV_TYPES[config.kv_type]
-        params.no_perf = True
         forget_log()
         with recorded() as self.buffers:
             self._handle = lib.llama_init_from_model(model.handle, params)
@@ -71,7 +70,8 @@ class NativeContext:
                 hint="Use a smaller n_ctx (--ctx), or kv_type q8_0.",
             )
         self._memory = lib.llama_get_memory(self._handle)
-        self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
+        # llama.cpp rotates a key that moves once more, and so scales it once more.
+        self.can_shift = rope.magnitude == 1 and bool(lib.llama_memory_can_shift(self._memory))
         self._is_shifted = False
         self._abort = ctypes.create_string_buffer(2)
         self._set_abortable(abortable=True)
@@ -282,12 +282,3 @@ class NativeContext:
             raise StateError(
                 "there are no logits yet", hint="Decode at least one token before sampling."
             )
-
-
-def _flash_attention(lib: Any, config: ModelConfig) -> int:
-    """Return the C value; a quantised V cache needs it, otherwise llama.cpp knows best."""
-    if config.flash_attention == "off":
-        return int(lib.LLAMA_FLASH_ATTN_TYPE_DISABLED)
-    if config.flash_attention == "on" or config.kv_type in {"q8_0", "q4_0"}:
-        return int(lib.LLAMA_FLASH_ATTN_TYPE_ENABLED)
-    return int(lib.LLAMA_FLASH_ATTN_TYPE_AUTO)

@@ -19,7 +19,7 @@ from ..hardware import (
     numa_nodes,
     resident_memory,
 )
-from ..install import reinstall_command
+from ..install import backend_name, reinstall_command
 from .library import llama
 
 #: enum ggml_backend_dev_type
@@ -120,8 +120,7 @@ def _devices() -> list[Device]:
 
 
 def _backend_name(handle: int) -> str:
-    name: str = _ggml().ggml_backend_reg_name(handle).decode().lower()
-    return {"mtl": "metal", "hip": "rocm"}.get(name, name)
+    return backend_name(_ggml().ggml_backend_reg_name(handle).decode())
 
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {

@@ -46,6 +46,12 @@ _FIELDS = {
         "type_k",
         "type_v",
         "no_perf",
+        "rope_scaling_type",
+        "rope_freq_base",
+        "rope_freq_scale",
+        "yarn_orig_ctx",
+        "yarn_beta_fast",
+        "yarn_beta_slow",
     ),
 }
 _FUNCTIONS = (
@@ -82,7 +88,10 @@ _FUNCTIONS = (
     "llama_token_to_piece",
     "llama_tokenize",
     "llama_vocab_get_suppress_tokens",
+    "llama_vocab_get_attr",
+    "llama_vocab_get_text",
     "llama_vocab_is_eog",
+    "llama_vocab_type",
 )
 
 #: Everything C may call back; losing one of these to the garbage collector is a crash.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..cuts import safe_cuts
 from ..errors import ModelFileError, StateError
 from .buffers import recorded
 from .devices import device_list
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config import ModelConfig
+
+#: enum llama_vocab_type: SentencePiece and byte-level BPE, which keep every byte of a text.
+_LOSSLESS = (1, 2)
+
+#: enum llama_token_attr: unknown, control or user-defined; and what takes white space around it.
+_CONTROL, _SPECIAL, _STRIPS = 8, 1 | 8 | 16, 128 | 256
 
 
 class _Progress:
@@ -151,7 +159,7 @@ class NativeModel:
 
     def verbatim(self, tokens: Iterable[int]) -> bytes:
         """Return the bytes of some tokens, control tokens as their texts."""
-        return b"".join(self._render(token, special=True) for token in tokens)
+        return b"".join(map(self.spelling, tokens))
 
     def _render(self, token: int, *, special: bool) -> bytes:
         self.handle  # noqa: B018 - raises when closed
@@ -164,6 +172,34 @@ class NativeModel:
             if count >= 0:
                 return buffer.raw[:count]
             capacity = -count
+
+    @cached_property
+    def longest_piece(self) -> int | None:
+        """Bytes of text that a token stands for at most; None if the tokenizer may drop some."""
+        if self._lib.llama_vocab_type(self.vocab) not in _LOSSLESS:
+            return None
+        render = self._lib.llama_token_to_piece  # returns -bytes when there is no room
+        return max(
+            -int(render(self._vocab, token, None, 0, 0, True))  # noqa: FBT003 - C signature
+            for token in range(self.n_vocab)
+        )
+
+    @cached_property
+    def cuts(self) -> tuple[str, ...]:
+        """Texts of control tokens after which a text may be cut; see :mod:`edge_llama.cuts`."""
+        lib, vocab = self._lib, self.vocab
+        if lib.llama_vocab_type(vocab) not in _LOSSLESS or lib.llama_vocab_get_add_eos(vocab):
+            return ()
+        attributes = [lib.llama_vocab_get_attr(vocab, token) for token in range(self.n_vocab)]
+        texts = {
+            token: lib.llama_vocab_get_text(vocab, token).decode("utf-8", errors="replace")
+            for token, attribute in enumerate(attributes)
+            if attribute & _SPECIAL
+        }
+        if any(attributes[token] & _STRIPS for token in texts):  # the white space behind it too
+            return ()
+        controls = [text for token, text in texts.items() if attributes[token] & _CONTROL]
+        return safe_cuts(controls, texts.values())
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends a generation (EOS, end of turn and the like)."""

@@ -11,9 +11,9 @@ from .vocabulary import check_vocabulary
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..gguf_header import TensorInfo
-    from ..gguf_keys import Keys
-    from ..hyperparameters import HyperParameters
+    from ..header.hyperparameters import HyperParameters
+    from ..header.keys import Keys
+    from ..header.parser import TensorInfo
 
 
 def check(keys: Keys, hparams: HyperParameters, tensors: Sequence[TensorInfo]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ..hyperparameters import MAX_EXPERTS
+from ..header.hyperparameters import MAX_EXPERTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..gguf_header import TensorInfo
-    from ..gguf_keys import Keys
-    from ..hyperparameters import HyperParameters
+    from ..header.hyperparameters import HyperParameters
+    from ..header.keys import Keys
+    from ..header.parser import TensorInfo
 
 _ROPE_SCALING = ("none", "linear", "yarn", "longrope")
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ..ggml_types import WEIGHT_TYPES
+from ..header.ggml_types import WEIGHT_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from ..gguf_header import TensorInfo
-    from ..gguf_keys import Keys
-    from ..hyperparameters import HyperParameters
+    from ..header.hyperparameters import HyperParameters
+    from ..header.keys import Keys
+    from ..header.parser import TensorInfo
 
 _HINT = "The file is damaged, or was made by a faulty converter; convert the checkpoint again."
 

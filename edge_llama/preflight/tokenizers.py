@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..gguf_strings import StringArray
+from ..header.strings import StringArray
 
 if TYPE_CHECKING:
-    from ..gguf_keys import Keys
+    from ..header.keys import Keys
 
 #: What some keys hold instead of an id.
 _NONE = 2**32 - 1

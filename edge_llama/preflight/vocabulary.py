@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..gguf_strings import StringArray
+from ..header.strings import StringArray
 from .tokenizers import check_tokenizer
 
 if TYPE_CHECKING:
-    from ..gguf_keys import Keys
+    from ..header.keys import Keys
 
 _TOKENS = "tokenizer.ggml.tokens"
 

@@ -13,7 +13,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from ..cache import History, Parked, reusable
+from ..cache import History, Parked, best_rated, reusable
 from .statefile import DamagedStateError, StateFile, write_state
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ class StateFolder:
         """Return the state that ``rate`` gives most, if any gets more than 0."""
         with self._lock:
             stored = self._scan()
-        best = max(stored, key=rate, default=None)
-        return best if best is not None and rate(best) > 0 else None
+        return best_rated(stored, rate)
 
     def load(self, stored: Stored) -> bytes | None:
         """Return the state's bytes, or None when it is damaged or gone; it counts as used."""
@@ -83,11 +82,6 @@ class StateFolder:
                 self._forget(stored)
                 return None
         return state
-
-    def forget(self, stored: Stored) -> None:
-        """Remove a state."""
-        with self._lock:
-            self._forget(stored)
 
     def _scan(self) -> list[Stored]:
         """Return the readable states; heads are read once."""

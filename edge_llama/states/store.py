@@ -24,8 +24,9 @@ class TieredStore:
         self._memory = MemoryStore(max_bytes, leaving=folder.save)
 
     def save(self, history: History, nbytes: int, read: Callable[[], State]) -> None:
-        """Keep the state; the oldest go to the folder."""
-        self._memory.save(history, nbytes, read)
+        """Keep the state; the oldest go to the folder. What is there already stays there."""
+        if not isinstance(history, Stored):
+            self._memory.save(history, nbytes, read)
 
     def find(self, rate: Callable[[History], int]) -> Parked | None:
         """Return the best state of both."""
@@ -39,13 +40,6 @@ class TieredStore:
         if isinstance(parked, Stored):
             return self._folder.load(parked)
         return self._memory.restore(parked)
-
-    def evict(self, parked: Parked) -> None:
-        """Forget a state."""
-        if isinstance(parked, Stored):
-            self._folder.forget(parked)
-        else:
-            self._memory.evict(parked)
 
     def close(self) -> None:
         """Write all that is only in memory."""

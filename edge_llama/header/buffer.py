@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from .gguf_fault import FETCH, damaged
+from .fault import FETCH, damaged
 
 if TYPE_CHECKING:
     from io import FileIO

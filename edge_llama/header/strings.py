@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .gguf_buffer import SLACK
+from .buffer import SLACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
-    from .gguf_buffer import HeaderBuffer
+    from .buffer import HeaderBuffer
 
     Int64Array = npt.NDArray[np.int64]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from .gguf_buffer import HeaderBuffer
-from .gguf_strings import StringArray, read_strings
+from .buffer import HeaderBuffer
+from .strings import StringArray, read_strings
 
 if TYPE_CHECKING:
     from io import FileIO

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .gguf_keys import Keys
+    from .keys import Keys
 
 #: llama.cpp's LLAMA_MAX_LAYERS and LLAMA_MAX_EXPERTS; with more it ends the process.
 MAX_LAYERS = 512
@@ -18,12 +18,14 @@ class RopeScaling:
     """How positions are stretched beyond what the model was first trained on.
 
     ``type`` is "none", "linear", "yarn" or "longrope"; a ``factor`` of 1 changes nothing. Llama 3's
-    scaling is no type of its own: it is in the tensor ``rope_freqs.weight``.
+    scaling is no type of its own: it is in the tensor ``rope_freqs.weight``. Queries and keys are
+    multiplied with ``attention_factor``, beside what the type does.
     """
 
     type: str
     factor: float
     original_context: int
+    attention_factor: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,7 @@ def read_hyperparameters(keys: Keys) -> HyperParameters:
             type=keys.text(".rope.scaling.type", "linear"),
             factor=keys.real(factor, keys.real(".rope.scale_linear", 0.0)) or 1.0,
             original_context=keys.count(".rope.scaling.original_context_length", n_ctx_train),
+            attention_factor=keys.real(".rope.scaling.attn_factor", 1.0),
         ),
     )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .gguf_fault import FETCH, damaged
+from .fault import FETCH, damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .gguf_header import Header
+    from .parser import Header
 
 
 class Keys:

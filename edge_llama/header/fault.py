@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import ModelFileError, one_line
+from ..errors import ModelFileError, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,13 +10,13 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from .gguf_fault import damaged
+from .fault import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from .gguf_header import Header, TensorInfo
+    from .parser import Header, TensorInfo
 
 _NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 

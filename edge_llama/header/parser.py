@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .cursor import KINDS, Cursor
 from .ggml_types import TENSOR_TYPES
-from .gguf_cursor import KINDS, Cursor
-from .gguf_strings import StringArray
+from .strings import StringArray
 
 if TYPE_CHECKING:
     from io import FileIO
