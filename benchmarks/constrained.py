@@ -99,7 +99,8 @@ def _edge_llama(options: argparse.Namespace, *, jump_ahead: bool) -> Figures:
 
 def llama_cpp_python(options: argparse.Namespace) -> Figures:
     """Measure llama-cpp-python's own class."""
-    from llama_cpp import Llama, LlamaGrammar
+    from llama_cpp import Llama
+    from llama_cpp.llama_grammar import LlamaGrammar
 
     model = Llama(str(options.model), n_ctx=1024, n_threads=options.threads, verbose=False)
 

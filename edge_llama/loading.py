@@ -53,4 +53,9 @@ def load(
             raise ModelFileError(
                 f"{info.path}: {error.strerror or error}", hint="Check the file and its disk."
             ) from error
-    return NativeModel(info.path, config, lambda done: tell(share + (1 - share) * done))
+    return NativeModel(
+        info.path,
+        config,
+        lambda done: tell(share + (1 - share) * done),
+        tensors=info.tensors,
+    )

@@ -129,7 +129,7 @@ def test_a_plan_leaves_nothing_to_choose(embedded: Path) -> None:
     assert (applied.repack, applied.gpu_layers, applied.threads) == ("off", 0, 4)
 
 
-def test_weights_are_repacked_if_that_is_safe_and_fits(embedded: Path) -> None:
+def test_weights_are_repacked_if_that_helps_and_fits(embedded: Path) -> None:
     info = header(embedded)
     types = frozenset({"Q4_1"})
     machine = dataclasses.replace(MACHINE, repacked_types=types)
@@ -140,9 +140,11 @@ def test_weights_are_repacked_if_that_is_safe_and_fits(embedded: Path) -> None:
     assert not short.repack
     assert short.n_ctx >= 4096
     assert not plan_memory(info, ModelConfig(repack="off"), machine).repack
-    assert not plan_memory(info, ModelConfig(), MACHINE).repack  # not known to be safe
+    assert not plan_memory(info, ModelConfig(), MACHINE).repack  # there is no other layout
+    other = dataclasses.replace(MACHINE, repacked_types=frozenset({"Q4_K"}))
+    assert not plan_memory(info, ModelConfig(), other).repack  # nothing of that type
     forced = plan_memory(info, ModelConfig(repack="on"), MACHINE)
-    assert any("not known to be safe" in note for note in forced.notes)
+    assert any("repack=on does nothing" in note for note in forced.notes)
 
 
 def test_layers_go_to_the_gpu_for_as_long_as_they_fit(embedded: Path) -> None:

@@ -40,8 +40,8 @@ class HardwareState:
         cores: CPU cores to compute with.
         devices: GPUs that llama.cpp can use.
         backends: the backends compiled into llama.cpp, e.g. ("cpu", "vulkan").
-        repacked_types: types whose weights llama.cpp re-lays for this CPU; empty where that is not
-            known to be safe.
+        repacked_types: types whose weights llama.cpp re-lays for this CPU.
+        repacks_embedding: whether that is done to an embedding, too, that is also the output.
         numa_nodes: memory nodes; more than one on large servers.
         lock_limit: bytes that may be locked into memory; None for no limit.
     """
@@ -53,5 +53,6 @@ class HardwareState:
     devices: tuple[Device, ...] = ()
     backends: tuple[str, ...] = ("cpu",)
     repacked_types: frozenset[str] = frozenset()
+    repacks_embedding: bool = False
     numa_nodes: int = 1
     lock_limit: int | None = None

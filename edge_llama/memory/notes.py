@@ -48,6 +48,6 @@ def _without_effect(
             "be locked (ulimit -l)"
         )
     if config.repack == "on" and not hardware.repacked_types:
-        yield "repack=on is not known to be safe on this CPU"
+        yield "repack=on does nothing: llama.cpp has no other layout for this CPU"
     if config.n_ubatch is not None and config.n_ubatch > config.n_batch:
         yield f"n_ubatch beyond n_batch does nothing: {config.n_batch} tokens come at a time"

@@ -88,7 +88,10 @@ class Search:
         device: Device | None,
         demand: Demand,
     ) -> None:
-        self.facts, self.config, self.hardware, self.device = facts, config, hardware, device
+        self.config, self.hardware, self.device = config, hardware, device
+        if facts.tied and not hardware.repacks_embedding:
+            facts = dataclasses.replace(facts, output=dataclasses.replace(facts.output, by_type={}))
+        self.facts = facts
         self.demand = demand
 
     def best(self) -> Candidate:
@@ -172,7 +175,9 @@ class Search:
             return (False,)
         if self.config.repack != "auto":
             return (self.config.repack == "on",)
-        return (True, False) if self.hardware.repacked_types else (False,)
+        parts = (*self.facts.layers, self.facts.output)
+        helps = any(part.repacked(self.hardware.repacked_types) for part in parts)
+        return (True, False) if helps else (False,)
 
     def _layer_choices(self, shape: Shape) -> Iterator[int]:
         """Yield numbers of layers for the GPU: as asked for; or what fits there, and else none."""

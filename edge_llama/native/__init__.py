@@ -6,7 +6,7 @@ an exception with the last lines of llama.cpp's log.
 """
 
 from .context import NativeContext
-from .devices import read_hardware
+from .hardware import read_hardware
 from .model import NativeModel
 from .sampler import NativeSampler
 

@@ -4,55 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from ..errors import NativeLibraryError
-from ..hardware import (
-    Device,
-    HardwareState,
-    default_threads,
-    lock_limit,
-    memory_now,
-    numa_nodes,
-    resident_memory,
-)
+from ..hardware import Device
 from ..install import backend_name, reinstall_command
 from .library import llama
 
 #: enum ggml_backend_dev_type
 _GPU, _INTEGRATED = 1, 2
-
-#: Types that ggml's CPU backend re-lays (ggml-cpu/repack.cpp), by a feature it must have. Without
-#: AVX2 these are ARM's.
-_REPACKED = {
-    "AVX2": ("Q4_0", "Q4_K", "IQ4_NL"),
-    "AVX512": ("Q2_K",),
-    "DOTPROD": ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "Q8_0"),
-}
-
-
-def read_hardware() -> HardwareState:
-    """Return the machine's state now; NativeLibraryError when llama.cpp is not usable.
-
-    llama.cpp is loaded first, so that what it takes is part of what the process has.
-    """
-    features = cpu_features()
-    devices = tuple(_devices())
-    total, available = memory_now()
-    return HardwareState(
-        total=total,
-        available=available,
-        process=resident_memory(),
-        cores=default_threads(),
-        devices=devices,
-        backends=backends(),
-        repacked_types=repacked_types(features),
-        numa_nodes=numa_nodes(),
-        lock_limit=lock_limit(),
-    )
 
 
 def cpu_features() -> frozenset[str]:
@@ -63,15 +27,23 @@ def cpu_features() -> frozenset[str]:
     )
 
 
-def repacked_types(features: frozenset[str]) -> frozenset[str]:
-    """Return the types that repacking re-lays; none where it is not known to be safe.
-
-    llama.cpp's AMX kernels, which repacking would use, end the process with SIGILL when GCC 12
-    (Debian 12) compiled them: it drops the stores of the tile configuration.
-    """
-    if "REPACK" not in features or "AMX_INT8" in features:
-        return frozenset()
-    return frozenset(kind for name in _REPACKED if name in features for kind in _REPACKED[name])
+@functools.cache
+def extra_buffers() -> dict[str, int]:
+    """Return the CPU's buffers for re-laid weights: ``ggml_backend_buffer_type_t`` by name."""
+    ggml = _ggml()
+    name = b"ggml_backend_dev_get_extra_bufts"
+    address = ggml.ggml_backend_reg_get_proc_address(ggml.ggml_backend_reg_by_name(b"CPU"), name)
+    if not address:
+        return {}
+    handles = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)(
+        ggml.ggml_backend_dev_by_name(b"CPU")
+    )
+    found: dict[str, int] = {}
+    for i in itertools.count():
+        if not handles or not handles[i]:  # the list ends with NULL
+            return found
+        found[ggml.ggml_backend_buft_name(handles[i]).decode()] = handles[i]
+    raise AssertionError
 
 
 def backends() -> tuple[str, ...]:
@@ -97,7 +69,8 @@ def device_list(name: str) -> Any:
     return (ctypes.c_void_p * 2)(handle, None)
 
 
-def _devices() -> list[Device]:
+def devices() -> list[Device]:
+    """Return the GPUs, with the memory that is free on them now."""
     ggml, found = _ggml(), []
     for i in range(ggml.ggml_backend_dev_count()):
         handle = ggml.ggml_backend_dev_get(i)
@@ -127,6 +100,9 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_backend_reg_count": (ctypes.c_size_t, ()),
     "ggml_backend_reg_get": (ctypes.c_void_p, (ctypes.c_size_t,)),
     "ggml_backend_reg_name": (ctypes.c_char_p, (ctypes.c_void_p,)),
+    "ggml_backend_reg_by_name": (ctypes.c_void_p, (ctypes.c_char_p,)),
+    "ggml_backend_reg_get_proc_address": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_char_p)),
+    "ggml_backend_buft_name": (ctypes.c_char_p, (ctypes.c_void_p,)),
     "ggml_backend_dev_count": (ctypes.c_size_t, ()),
     "ggml_backend_dev_get": (ctypes.c_void_p, (ctypes.c_size_t,)),
     "ggml_backend_dev_by_name": (ctypes.c_void_p, (ctypes.c_char_p,)),

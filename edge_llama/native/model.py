@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,14 @@ from ..errors import ModelFileError, StateError
 from .buffers import recorded
 from .devices import device_list
 from .library import forget_log, last_log, llama, use_numa
+from .repack import repack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from ..config import ModelConfig
+    from ..header.parser import TensorInfo
 
 #: enum llama_vocab_type: SentencePiece and byte-level BPE, which keep every byte of a text.
 _LOSSLESS = (1, 2)
@@ -49,7 +50,8 @@ class NativeModel:
     Only for files that the pre-flight has passed: others may end the process. ``on_progress`` gets
     the fraction that is loaded; what it raises ends the load and is raised here.
 
-    ``buffers`` says where the weights went.
+    ``buffers`` says where the weights went. With ``repack="on"`` those of ``tensors`` are re-laid
+    that can be.
 
     Raises:
         ModelFileError: llama.cpp refuses the file. NativeLibraryError: llama.cpp is not usable.
@@ -61,6 +63,7 @@ class NativeModel:
         config: ModelConfig,
         on_progress: Callable[[float], object] | None = None,
         *,
+        tensors: Iterable[TensorInfo] = (),
         vocab_only: bool = False,
     ) -> None:
         lib = self._lib = llama()
@@ -72,9 +75,8 @@ class NativeModel:
             devices = device_list(device)  # held by this frame; read while loading only
             params.devices = ctypes.addressof(devices)
         params.load_mode = _load_mode(lib, config)
-        # "Extra buffers" copy the weights, re-laid, into private memory beside the mapping; not
-        # safe on every CPU, see devices.repacked_types, so only on request.
-        params.use_extra_bufts = config.repack == "on"
+        params.use_extra_bufts = False
+        self._repacking = repack(params, tensors) if config.repack == "on" else None
         params.vocab_only = vocab_only
         progress = _Progress(on_progress)
         # Held by this frame until the load is over; llama.cpp does not call it later. It is set
@@ -209,7 +211,7 @@ class NativeModel:
         """Whether the token is a control token, which stands for no text."""
         return bool(self._lib.llama_vocab_is_control(self._vocab, token))
 
-    @functools.cached_property
+    @cached_property
     def end_tokens(self) -> tuple[int, ...]:
         """All ids for which :meth:`is_end` is true, EOS first."""
         ends = [token for token in range(self.n_vocab) if self.is_end(token)]
