@@ -52,8 +52,8 @@ class ModelFacts:
         kv_widths: width of a key and a value together, per layer.
         n_vocab: tokens in the vocabulary.
         n_merges: pairs in a byte-level BPE vocabulary, 0 in others.
-        n_ctx_train: context the model was trained on, in tokens; in a plan, see :mod:`..rope`, how
-            far it reaches with the options.
+        n_ctx_train: context the model was trained on, in tokens; in a plan, how far it reaches
+            with the options.
         input: the embedding, which stays on the host.
         layers: one item per layer.
         output: the last norm and the output matrix, tied or not.
