@@ -98,7 +98,7 @@ def _merges(merges: list[Any]) -> list[str]:
     if merges and isinstance(merges[0], str):
         return merges
     joined = [f"{left} {right}" for left, right in merges]
-    if any(merge.count(" ") != 1 for merge in joined):
+    if "".join(joined).count(" ") != len(joined):  # each has one at least
         joined = [f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}" for left, right in merges]
     return joined
 
