@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: New objects after which Python looks for cycles.
-_COLLECT_AFTER = 50_000
+#: New objects after which Python looks for cycles: more than a conversion of 49k tokens makes.
+_COLLECT_AFTER = 150_000
 
 
 def main() -> None:
