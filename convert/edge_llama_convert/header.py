@@ -92,7 +92,10 @@ def pack_string(key: str, text: bytes) -> bytes:
 
 
 def append_key(header: bytes, keys_end: int, entry: bytes) -> bytes:
-    """Return a header with one more key at ``keys_end``, the end of those it has."""
+    """Return a header with one more key at ``keys_end``, the end of those it has.
+
+    A vocabulary is copied once; to take the keys out and put them in again would copy it twice.
+    """
     count = struct.unpack_from("<Q", header, 16)[0] + 1
     old = memoryview(header)
     return b"".join((old[:16], struct.pack("<Q", count), old[24:keys_end], entry, old[keys_end:]))
