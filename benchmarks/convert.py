@@ -55,8 +55,10 @@ def main() -> int:
             mine: list[Usage] = []
             two_steps: list[Usage] = []
             for _ in range(options.rounds + 1):
+                for old in (ours, base, theirs):  # to delete gigabytes takes a while too
+                    old.unlink(missing_ok=True)
                 command = [sys.executable, "-m", "edge_llama", "convert", str(checkpoint)]
-                mine.append(measure(*command, "--type", kind, "-o", ours, "--force"))
+                mine.append(measure(*command, "--type", kind, "-o", ours))
                 first = peer.to_16_bit(checkpoint, base)
                 two_steps.append(first + peer.quantise(base, theirs, kind))
             mine, two_steps = mine[1:], two_steps[1:]

@@ -30,12 +30,16 @@ class Usage:
 def measure(*command: str | Path) -> Usage:
     """Run a command, its output thrown away, and return what it took (POSIX).
 
+    Python programs keep their compiled modules, as those do that are installed.
     RuntimeError when it fails.
     """
+    environment = {**os.environ}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     os.sync()  # nobody waits for what the one before left to be written
     started = time.perf_counter()
     process = subprocess.Popen(
         [str(part) for part in command],
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -38,7 +38,7 @@ LAYERS = [
     ["model"],
     ["cli"],
 ]
-COMMANDS = {"convert.py", "progress.py", "verify.py"}
+COMMANDS = {"convert.py", "progress.py", "proof.py", "verify.py"}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 

@@ -22,6 +22,7 @@ from edge_llama_convert.choose import choose_types
 from edge_llama_convert.ggml import GGMLType
 from edge_llama_convert.params import read_params
 from edge_llama_convert.tensors import GGUFTensor
+from scripts import run_script
 
 # sha256 of what llama.cpp's two steps (convert_hf_to_gguf.py --outtype bf16, then llama-quantize,
 # both as llama-cpp-python 0.3.36 vendors them) make of this very checkpoint;
@@ -239,13 +240,8 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(
         except OutputError as error:
             print(error, "|", error.hint)
     """
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    run = run_script(script)
+    assert run.returncode == 0, run.stderr
     assert "no space for" in run.stdout
     assert "--type" in run.stdout
     assert list((tmp_path / "out").iterdir()) == []
@@ -315,13 +311,7 @@ def test_memory_is_bounded_by_the_chunks_not_the_model(
         from edge_llama_convert import convert, plan
         print(convert(plan({str(real_checkpoint)!r}), {str(tmp_path / "x.gguf")!r}).peak_memory)
     """
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
+    run = run_script(script, timeout=300)
     assert int(run.stdout) < 160e6
 
 

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -33,6 +32,7 @@ from edge_llama.cli.progress import byte_progress, fetching
 from edge_llama_convert import ConvertError, Fetching, HubError, convert, fetch, plan
 from edge_llama_convert.hub import HubId
 from edge_llama_convert.report import REPORT_KEY, read_report
+from scripts import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -513,13 +513,8 @@ def test_a_full_disk(folder: Path, tmp_path: Path) -> None:
         except HubError as error:
             print(error, "|", error.hint)
     """
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    run = run_script(script)
+    assert run.returncode == 0, run.stderr
     assert "no space left in the cache" in run.stdout
     assert "HF_HOME" in run.stdout
     assert partial(tmp_path, folder).stat().st_size == 2_000_000
@@ -542,12 +537,6 @@ def test_without_huggingface_hub() -> None:
         from edge_llama.cli.app import run
         sys.exit(run(["convert", {ID!r}]))
     """
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    run = run_script(script)
     assert run.returncode == 1
     assert "pip install 'edge-llama[hub]'" in " ".join(run.stderr.split())

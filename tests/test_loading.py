@@ -108,11 +108,11 @@ def test_a_file_that_is_not_cached_is_read_with_progress(tmp_path: Path) -> None
 def test_the_bar_shows_long_loads_only(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     monkeypatch.setattr(console, "stderr", Console(file=written, force_terminal=True, width=80))
-    with loadbar.LoadBar("small.gguf") as bar:
+    with loadbar.load_bar("small.gguf") as bar:
         bar(0.0)
         bar(1.0)
     assert written.getvalue() == ""
-    with loadbar.LoadBar("small.gguf") as bar:
+    with loadbar.load_bar("small.gguf") as bar:
         time.sleep(loadbar.PATIENCE)
         bar(0.25)
         bar(0.5)
@@ -124,6 +124,6 @@ def test_the_bar_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     monkeypatch.setattr(console, "stderr", Console(file=written))
     monkeypatch.setattr(loadbar, "PATIENCE", 0.0)
-    with loadbar.LoadBar("small.gguf") as bar:
+    with loadbar.load_bar("small.gguf") as bar:
         bar(0.5)
     assert written.getvalue() == ""

@@ -92,6 +92,7 @@ def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> No
         ({"architectures": ["GPT2LMHeadModel"]}, "architecture 'GPT2LMHeadModel'"),
         ({"architectures": "drop", "model_type": "drop"}, "architecture None"),
         ({"architectures": "drop", "model_type": "gemma"}, "architecture None"),
+        ({"model_type": "qwen2"}, "'LlamaForCausalLM' contradicts model_type 'qwen2'"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"rope_parameters": {"rope_type": "longrope"}}, "rope type 'longrope'"),
         (

@@ -138,11 +138,11 @@ _GROUP = {"group_0": {"weights": {"num_bits": 4, "type": "int", "strategy": "gro
         ),
         (gptq, {}, {"quantize_config": {"bits": 4}}, "quantize_config.json: the weights are"),
         # Nothing says it but the tensors.
-        (gptq, {}, {}, "q_proj.qweight is gptq or awq's, dtype I32)"),
-        (fp8, {}, {}, "weight_scale_inv is fp8's"),
-        (packed, {}, {}, "weight_packed is compressed-tensors's"),
-        (nf4, {}, {}, "weight.absmax is bitsandbytes's"),
-        (llm_int8, {}, {}, "SCB is bitsandbytes's"),
+        (gptq, {}, {}, "(gptq or awq: tensor model.layers.0.self_attn.q_proj.qweight, dtype I32)"),
+        (fp8, {}, {}, "quantised (fp8: tensor "),
+        (packed, {}, {}, "quantised (compressed-tensors: tensor "),
+        (nf4, {}, {}, "quantised (bitsandbytes: tensor "),
+        (llm_int8, {}, {}, "quantised (bitsandbytes: tensor "),
     ],
 )
 def test_the_tool_is_named(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,10 @@ import gguf
 import numpy as np
 import pytest
 
+from edge_llama.cli.proof import Proof
+from edge_llama.errors import ModelFileError
 from edge_llama.reading import Reading
-from edge_llama_convert import VerificationError, convert, plan
+from edge_llama_convert import SplitLimit, VerificationError, convert, plan
 from edge_llama_convert.checks import Level, Report, require
 from edge_llama_convert.reference import forward
 from edge_llama_convert.rotation import rotation_of
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    from edge_llama_convert import Plan
+    from edge_llama_convert import Plan, Progress
 
     RunCLI = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -129,6 +133,42 @@ def test_a_failed_check_means_no_file(tiny_checkpoint: Path, tmp_path: Path) -> 
     with pytest.raises(VerificationError):
         convert(plan(tiny_checkpoint), tmp_path / "x.gguf", check=refuse)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("split", [None, SplitLimit(tensors=9)], ids=["whole", "split"])
+def test_a_wrong_header_ends_a_conversion_before_its_tensors_are_written(
+    tiny_checkpoint: Path, tmp_path: Path, split: SplitLimit | None
+) -> None:
+    looked, done = threading.Event(), list[bool]()
+
+    def refuse(path: Path) -> None:
+        with Reading(path) as reading:
+            text = reading.detokenize(reading.tokenize("Hello"))
+        looked.set()
+        raise VerificationError(f"not like {text!r}", hint="no")
+
+    def advance(step: Progress) -> None:
+        assert looked.wait(60)
+        time.sleep(0.01)
+        done.append(step.done == step.total)
+
+    work = plan(tiny_checkpoint, split=split)
+    with pytest.raises(VerificationError, match="not like b'Hello'"):
+        convert(work, tmp_path / "x.gguf", progress=advance, check_header=refuse)
+    assert done
+    assert not any(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_name_the_file_that_was_asked_for(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "wanted.gguf"
+    for temporary in (tmp_path / ".x.part", tmp_path / ".y.part" / "wanted.gguf"):
+        temporary.parent.mkdir(exist_ok=True)
+        temporary.write_bytes(b"junk")
+        with pytest.raises(ModelFileError) as caught:
+            Proof(plan(tiny_checkpoint), target, "quick").of_header(temporary)
+        assert str(caught.value).startswith(f"{target}: ")
+        assert ".part" not in str(caught.value)
 
 
 YARN = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from .diagnosis import refuse_foreign
 from .errors import SourceError, UnsupportedError
 from .fileio import check_regular, check_text
-from .folder import Folder
+from .folder import Folder, given_name
 from .meta import PATTERN as META_PATTERN
 from .meta import read_meta
 from .naming import listed
@@ -78,8 +77,7 @@ class Checkpoint:
         _check_folder(path)
         if not folder.remote:
             refuse_foreign(path)
-        # Also the name of "."; resolve() would follow links.
-        name = name or Path(os.path.abspath(path)).name  # noqa: PTH100
+        name = name or given_name(path)
         if folder.find(META_PATTERN) and not any(map(_holds(folder), FORMATS)):
             config, tensors, shards = read_meta(folder, read_json(path / "params.json"))
             return cls(path, name, config, tensors, shards, "params.json", interleaved=True)

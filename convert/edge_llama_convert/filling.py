@@ -1,4 +1,4 @@
-"""Write the files of a plan, one after the other, each header before its tensors."""
+"""Write the files of a plan: all headers, then the tensors of one file after the other."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from .writer import Layout
 
 
+def write_headers(files: Iterable[tuple[Path, Layout]]) -> None:
+    """Write the headers of reserved files; OSError as the system reports it."""
+    for path, layout in files:
+        with SharedFile(path, write=True) as file:
+            file.write_at(memoryview(layout.header), 0)
+
+
 @contextlib.contextmanager
 def filled(
     files: Iterable[tuple[Path, Layout]], *, threads: int, progress: Callable[[str, int], None]
 ) -> Iterator[None]:
-    """Fill reserved files; the block runs when all is written, its end waits for the disk.
+    """Write the tensors of files; the block runs when all are written, its end waits for the disk.
 
     ``progress(name, nbytes)`` is called in this thread after each chunk; see
     :func:`quantize.quantise_to_file`, also for the errors raised.
@@ -35,7 +42,6 @@ def filled(
                 disk.wrote(nbytes)
                 progress(tensor, nbytes)
 
-            file.write_at(memoryview(layout.header), 0)
             quantise_to_file(layout.targets, file, threads=threads, progress=advance)
             disk.flush()
         yield

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from .fileio import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Folder:
         if path.name in self.remote:
             return self.remote[path.name]()
         return open_regular(path)
+
+
+def given_name(path: Path) -> str:
+    """Return the name of a folder or file as it was given, also of "."; links keep their own."""
+    return Path(os.path.abspath(path)).name  # noqa: PTH100 - resolve() would follow links
 
 
 def open_regular(path: Path) -> BinaryIO:

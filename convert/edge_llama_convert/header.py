@@ -36,8 +36,8 @@ _SCALARS = {
 
 _LENGTH = struct.Struct("<Q")
 
-#: Texts packed at a time: a whole vocabulary at once would take several times its size.
-_TEXTS = 4096
+#: The lengths of nearly all tokens, packed.
+_LENGTHS = [_LENGTH.pack(length) for length in range(256)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,10 @@ def pack_string(key: str, text: bytes) -> bytes:
 
 
 def append_key(header: bytes, keys_end: int, entry: bytes) -> bytes:
-    """Return a header with one more key at ``keys_end``, the end of those it has."""
+    """Return a header with one more key at ``keys_end``, the end of those it has.
+
+    A vocabulary is copied once; to take the keys out and put them in again would copy it twice.
+    """
     count = struct.unpack_from("<Q", header, 16)[0] + 1
     old = memoryview(header)
     return b"".join((old[:16], struct.pack("<Q", count), old[24:keys_end], entry, old[keys_end:]))
@@ -115,18 +118,16 @@ def pack_header(
 
 def _string(text: str | bytes) -> bytes:
     data = text if isinstance(text, bytes) else text.encode("utf-8")
-    return struct.pack("<Q", len(data)) + data
+    return _LENGTH.pack(len(data)) + data
 
 
-def _strings(texts: Sequence[str | bytes]) -> bytes:
+def _strings(texts: Sequence[str | bytes]) -> bytearray:
     packed = bytearray()
-    for begin in range(0, len(texts), _TEXTS):
-        piece = texts[begin : begin + _TEXTS]
-        data = [text if isinstance(text, bytes) else text.encode("utf-8") for text in piece]
-        parts = [b""] * (2 * len(data))
-        parts[::2], parts[1::2] = map(_LENGTH.pack, map(len, data)), data
-        packed += b"".join(parts)
-    return bytes(packed)
+    for text in texts:
+        data = text if isinstance(text, bytes) else text.encode("utf-8")
+        packed += _LENGTHS[len(data)] if len(data) < len(_LENGTHS) else _LENGTH.pack(len(data))
+        packed += data
+    return packed
 
 
 def _value(value: Any, kind: GGUFValueType, item_kind: GGUFValueType | None) -> bytes:

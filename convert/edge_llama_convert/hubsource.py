@@ -13,6 +13,7 @@ from .fileio import MAX_JSON_BYTES
 from .folder import Folder
 from .hub import HubId, open_repo
 from .meta import PATTERN as META_PATTERN
+from .naming import listed
 from .sourcefiles import check_no_holes, only_used, record
 
 if TYPE_CHECKING:
@@ -86,11 +87,11 @@ def fetch(work: Plan, progress: Callable[[Fetching], object] | None = None) -> P
 
 def _check_same(checkpoint: Checkpoint, refs: Iterable[TensorRef]) -> None:
     there = set(checkpoint.tensors.values())
-    moved = sorted(ref.name for ref in refs if ref not in there)
+    moved = [ref.name for ref in refs if ref not in there]
     if moved:
         raise SourceError(
             f"{checkpoint.path}: {len(moved)} tensors are not where the hub's headers said: "
-            + ", ".join(moved[:8]),
+            f"{listed(moved)}",
             hint="The hub answered differently for parts and for the whole; convert again.",
         )
 

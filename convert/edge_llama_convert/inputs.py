@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError
-from .fileio import SharedFile, check_regular
+from .fileio import MAX_JSON_BYTES, SharedFile, check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from .plans import Plan
 
 _BLOCK = 1024 * 1024
-
-#: Longer files are no texts of a checkpoint, and are not read.
-_MAX_TEXT = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +106,7 @@ def changed(
 def _fingerprint(file: Input, *, whole: bool) -> dict[str, Any]:
     nbytes = file.nbytes if whole or file.head is None else file.head
     try:
-        if file.head is None and nbytes > _MAX_TEXT:
+        if file.head is None and nbytes > MAX_JSON_BYTES:  # no text of a checkpoint
             return {"bytes": nbytes}
         digest = _sha256(file.path, nbytes)
     except SourceError:

@@ -23,6 +23,16 @@ SUPPORTED_ARCHITECTURES = (
     "MixtralForCausalLM",
 )
 
+#: transformers' names of models whose tensors are named as LLaMA's and mean something else: biases
+#: or norms within attention, scaled embeddings, other norms, layers without rope.
+_OTHERS = (
+    "apertus arcee bitnet cohere cohere2 deepseek_v2 deepseek_v3 ernie4_5 exaone4 gemma gemma2 "
+    "gemma3 gemma3_text glm glm4 granite granitemoe helium hunyuan_v1_dense llama4 llama4_text "
+    "minicpm minicpm3 nemotron olmo olmo2 olmo3 olmoe phi phi3 phimoe qwen2 qwen2_moe qwen3 "
+    "qwen3_moe seed_oss smollm3 stablelm starcoder2"
+)
+_OTHER_TYPES = frozenset(_OTHERS.split())
+
 #: llama.cpp's limits (llama-hparams.h); a damaged count must not fill the memory with names.
 MAX_LAYERS, MAX_EXPERTS = 512, 1024
 
@@ -241,6 +251,12 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
             f"{path}: architecture {name!r}; supported are {', '.join(SUPPORTED_ARCHITECTURES)}",
             hint="Use a checkpoint of the LLaMA family: Llama, CodeLlama, Mistral, Mixtral and "
             "what was trained from them.",
+        )
+    model_type = str(config.get("model_type"))
+    if model_type in _OTHER_TYPES:
+        raise UnsupportedError(
+            f"{path}: architecture {name!r} contradicts model_type {model_type!r}",
+            hint="The weights are of one of the two; if they are a LLaMA's, correct model_type.",
         )
     activation = config.get("hidden_act", "silu")
     if activation not in {"silu", "swish"}:  # two names of one function

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .beside import Beside
 from .choose import choose_types
 from .errors import ConvertError
-from .filling import filled
+from .filling import filled, write_headers
 from .hubsource import fetch, locate, open_checkpoint
 from .imatrix import imatrix_keys, with_importance
 from .imatrixfile import read_imatrix
@@ -143,6 +145,7 @@ def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its o
     threads: int | None = None,
     progress: Callable[[Progress], object] | None = None,
     fetching: Callable[[Fetching], object] | None = None,
+    check_header: Callable[[Path], object] | None = None,
     check: Callable[[Path], object] | None = None,
 ) -> Result:
     """Carry out a plan; ``output`` gets its name only when the file is complete and on disk.
@@ -150,10 +153,14 @@ def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its o
     ``threads`` defaults to the number of CPUs. ``progress`` is called in this thread after every
     chunk; an exception it raises (KeyboardInterrupt too) ends the conversion and leaves nothing
     behind. ``fetching`` is called while a model comes from a hub, see :func:`fetch`. Peak memory
-    does not depend on the size of the model. ``check`` gets the path of the complete file before
-    it has its name (see :func:`edge_llama_convert.verify.verify`); an exception it raises means
-    that there will be no file. Of a model in several files it gets the path of the first; they
-    get their names together, the first one last.
+    does not depend on the size of the model.
+
+    ``check_header`` gets the path of the file when its header is complete and its tensors are
+    not: it is called in a thread of its own, beside the quantising. ``check`` gets the path of
+    the complete file before it has its name (see :func:`edge_llama_convert.verify.verify`). An
+    exception that one of them raises ends the conversion, and there will be no file. Of a model
+    in several files they get the path of the first; the files get their names together, the
+    first one last.
 
     Raises:
         OutputError: ``output`` exists and ``force`` is false, no space, no permission, or it is
@@ -175,14 +182,18 @@ def convert(  # noqa: PLR0913 - all but two are keywords, each a choice of its o
     def advance(tensor: str, nbytes: int) -> None:
         nonlocal done
         done += nbytes
+        header.poll()
         if progress is not None:
             progress(Progress(tensor, done, total))
 
     sizes = [part.nbytes for part in work.parts]
     threads = threads or os.cpu_count() or 1
     with publish_all(list(zip(paths, sizes, strict=True)), force=force) as temporaries:
-        files = zip(temporaries, work.parts, strict=True)
-        with filled(files, threads=threads, progress=advance):
+        files = list(zip(temporaries, work.parts, strict=True))
+        write_headers(files)
+        look = partial(check_header, temporaries[0]) if check_header is not None else None
+        with Beside(look) as header, filled(files, threads=threads, progress=advance):
+            header.wait()
             check_unchanged(work.files)
             if check is not None:
                 check(temporaries[0])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .errors import TensorError
 from .imatrix import coverage
+from .naming import listed
 from .quantize import Target
 from .split import part_path, split_layout
 
@@ -125,7 +126,7 @@ class Plan:
         missing = [target.tensor.name for target in targets if target.tensor.name not in places]
         if missing:
             raise TensorError(
-                f"the file lacks {len(missing)} tensors: {', '.join(missing[:8])}",
+                f"the file lacks {len(missing)} tensors: {listed(missing)}",
                 hint="It was made from another checkpoint, or not by edge-llama.",
             )
         moved = tuple(Target(each.tensor, *places[each.tensor.name]) for each in targets)

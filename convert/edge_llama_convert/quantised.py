@@ -76,8 +76,8 @@ def check_plain(checkpoint: Checkpoint, tensors: Mapping[str, TensorRef]) -> Non
     if marked:
         name, end = marked[0]
         raise UnsupportedError(
-            f"{tensors[name].path}: the weights are already quantised (tensor {name} is "
-            f"{_ENDINGS[end]}'s, dtype {tensors[name].dtype})",
+            f"{tensors[name].path}: the weights are already quantised ({_ENDINGS[end]}: tensor "
+            f"{name}, dtype {tensors[name].dtype})",
             hint=_HINT,
         )
     if others:

@@ -21,7 +21,7 @@ from .errors import TensorError
 from .ggml import GGMLType, load_ggml
 from .kernels import Outcome, load_kernels
 from .refs import DTYPE_SIZES
-from .rows import RowReader, chunks, open_sources
+from .rows import RowReader, all_finite, chunks, open_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -142,10 +142,7 @@ class _Worker:
             if outcome is not Outcome.UNSUPPORTED:
                 return outcome
         values = self._reader.to_float32(raw, dtype)
-        # The sum is non-finite if any value is; finite values may overflow it, hence the recheck.
-        with np.errstate(over="ignore", invalid="ignore"):
-            suspicious = not np.isfinite(values.sum())
-        if suspicious and not np.isfinite(values).all():
+        if not all_finite(values):
             return Outcome.NOT_FINITE
         source = values.ctypes.data
         self._ggml.quantise(kind, source, target, job.rows, n_per_row, importance=importance)

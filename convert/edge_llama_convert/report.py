@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .checks import Check, Level
 from .fileio import SharedFile
+from .folder import given_name
 from .ggml import load_ggml
 from .inputs import Input, changed, fingerprints, inputs_of, paths_of
 from .kernels import load_kernels
@@ -25,6 +24,7 @@ from .writer import with_slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from .checks import Report
     from .header import Slot
@@ -154,8 +154,8 @@ def _describe(work: Plan, report: Report) -> dict[str, Any]:
     if hub is not None:
         source = {"name": hub.id.repo, "revision": hub.revision}
         known = {name: file.sha256 for name, file in hub.files.items() if file.sha256}
-    else:  # also the name of "."; resolve() would follow links
-        source = {"name": Path(os.path.abspath(work.source)).name}  # noqa: PTH100
+    else:
+        source = {"name": given_name(work.source)}
     whole = report.level is Level.FULL
     return {
         "format": _FORMAT,

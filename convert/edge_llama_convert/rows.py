@@ -73,6 +73,27 @@ def permute_rows(rows: Bytes, head_rows: int) -> Bytes:
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
 
 
+def to_float32(raw: Bytes, dtype: str, scratch: Scratch) -> npt.NDArray[np.float32]:
+    """Return bytes of any dtype that ggml decodes as float32; the next call overwrites them."""
+    if dtype == "F32":
+        return raw.view(np.float32)
+    elements, size = BLOCK_SIZES[dtype]
+    count = raw.nbytes // size * elements
+    values = scratch.get("float32", count * 4)
+    load_ggml().to_float32(dtype, raw.ctypes.data, values.ctypes.data, count)
+    return values.view(np.float32)
+
+
+def all_finite(values: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> bool:
+    """Whether there is no NaN or Inf.
+
+    Not ggml_validate_row_data, which looks at the scales only, and prints.
+    """
+    # The sum is finite only if all are; finite values may overflow it, hence the recheck.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
+
+
 class RowReader:
     """Reads chunks of tensors; one per thread, because it reuses its buffers."""
 
@@ -109,10 +130,4 @@ class RowReader:
 
     def to_float32(self, raw: Bytes, dtype: str) -> npt.NDArray[np.float32]:
         """Return the bytes of a chunk, of any dtype, as float32; the next call overwrites them."""
-        if dtype == "F32":
-            return raw.view(np.float32)
-        elements, size = BLOCK_SIZES[dtype]
-        count = raw.nbytes // size * elements
-        values = self.scratch.get("float32", count * 4)
-        load_ggml().to_float32(dtype, raw.ctypes.data, values.ctypes.data, count)
-        return values.view(np.float32)
+        return to_float32(raw, dtype, self.scratch)

@@ -15,7 +15,7 @@ from .ggml import load_ggml
 from .ggufparams import read_gguf_params
 from .refs import BLOCK_SIZES
 from .requantize import read_whole_header, tensors_of
-from .rows import CHUNK_ELEMENTS, Scratch
+from .rows import CHUNK_ELEMENTS, Scratch, all_finite, to_float32
 from .vocab.probe import PROBES
 from .weights import open_weights
 
@@ -66,7 +66,7 @@ def _check_values(header: GGUFHeader) -> Check:
             faults += [
                 f"{ref.name} ({ref.dtype}) holds NaN or Inf"
                 for ref in refs
-                if ref.path == path and not all(map(_is_finite, _values(ref, file, scratch)))
+                if ref.path == path and not all(map(all_finite, _values(ref, file, scratch)))
             ]
     detail = f"{len(refs)} tensors inside the file, {figures['bytes'] / 1e6:,.1f} MB, all finite"
     return Check("values", not faults, "; ".join(faults[:4]) or detail, figures=figures)
@@ -76,29 +76,16 @@ def _values(
     ref: TensorRef, file: SharedFile, scratch: Scratch
 ) -> Iterator[npt.NDArray[np.float32] | npt.NDArray[np.float64]]:
     """Yield a tensor's values, some thousand at a time; nothing of an integer type."""
-    ggml = load_ggml()
     elements, size = BLOCK_SIZES[ref.dtype]
-    if ref.dtype != "F64" and not ggml.can_decode(ref.dtype):
+    if ref.dtype != "F64" and not load_ggml().can_decode(ref.dtype):
         return
     step = CHUNK_ELEMENTS // elements * size
     for begin in range(0, ref.nbytes, step):
         nbytes = min(step, ref.nbytes - begin)
         raw = scratch.get("raw", nbytes)
         file.read_into(raw.data, ref.offset + begin)
-        if ref.dtype in {"F32", "F64"}:
-            yield raw.view(np.float32 if ref.dtype == "F32" else np.float64)
-        else:
-            count = nbytes // size * elements
-            decoded = scratch.get("float32", count * 4)
-            ggml.to_float32(ref.dtype, raw.ctypes.data, decoded.ctypes.data, count)
-            yield decoded.view(np.float32)
-
-
-def _is_finite(values: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> bool:
-    # The sum is finite only if all are, unless it overflows. Not ggml_validate_row_data: it
-    # looks at the scales only, and prints.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
+        is_double = ref.dtype == "F64"
+        yield raw.view(np.float64) if is_double else to_float32(raw, ref.dtype, scratch)
 
 
 def _check_round_trip(header: GGUFHeader, runtime: Runtime) -> Check:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import OutputError, SourceError
+from .naming import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -147,9 +148,8 @@ def _check_file(path: Path, descriptor: int, pieces: list[TensorRef]) -> None:
         if any(_is_missing(piece, begin, end, size) for begin, end in holes[first:last]):
             missing.append(piece.name)
     if missing:
-        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
         raise SourceError(
-            f"{path}: not completely written: data of {', '.join(missing[:4])}{more} is missing",
+            f"{path}: not completely written: data of {listed(missing)} is missing",
             hint=_AGAIN,
         )
 

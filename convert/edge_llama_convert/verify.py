@@ -66,12 +66,19 @@ _LEAST_COSINE = ((0.0, 0.999), (0.002, 0.99), (0.02, 0.9), (0.1, 0.8), (1.0, 0.5
 _QUICK_ROWS = 8
 
 
-def verify(plan: Plan, path: Path, level: Level, runtime: Runtime | None = None) -> Report:
+def verify(
+    plan: Plan,
+    path: Path,
+    level: Level,
+    runtime: Runtime | None = None,
+    *,
+    tokens: Check | None = None,
+) -> Report:
     """Compare the GGUF at ``path`` with the checkpoint that ``plan`` was made from.
 
     ``quick`` compares some rows of every tensor, and the tokenizer; ``full`` compares all rows
     and adds the forward pass and the hyper-parameters. Without ``runtime`` tokenizer and forward
-    pass are left out.
+    pass are left out. ``tokens`` is what :func:`compare_tokens` found, if it was called before.
 
     Raises:
         SourceError: a file ended early.
@@ -80,8 +87,10 @@ def verify(plan: Plan, path: Path, level: Level, runtime: Runtime | None = None)
         return Report(level, ())
     everything = level is Level.FULL
     checks = [_check_tensors(plan, path, everything=everything)]
-    if runtime is not None:
-        checks.append(_check_tokens(plan, runtime))
+    if tokens is None and runtime is not None:
+        tokens = compare_tokens(plan, runtime)
+    if tokens is not None:
+        checks.append(tokens)
     if everything:
         checks.append(compare_hyper_parameters(plan, path))
     if runtime is not None and everything:
@@ -185,7 +194,8 @@ def decode(packed: npt.NDArray[np.uint8], kind: GGMLType) -> Array:
     return values
 
 
-def _check_tokens(plan: Plan, runtime: Runtime) -> Check:
+def compare_tokens(plan: Plan, runtime: Runtime) -> Check:
+    """Compare llama.cpp's tokens of the probe texts with the original tokenizer's."""
     if not plan.probes:
         detail = "taken over from the source as it is"
         return Check("tokenizer", passed=True, detail=detail)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import gguf
@@ -87,14 +87,12 @@ def with_slot(layout: Layout, key: str, nbytes: int) -> Layout:
     empty = len(pack_string(key, b""))
     nbytes = aligned(empty + nbytes) - empty  # so that all else only moves
     entry = pack_string(key, b" " * nbytes)
-    moved = tuple(
-        Target(target.tensor, target.kind, target.offset + len(entry)) for target in layout.targets
-    )
-    return Layout(
-        append_key(layout.header, layout.keys_end, entry),
-        moved,
-        layout.keys_end + len(entry),
-        Slot(layout.keys_end + empty, nbytes),
+    return replace(
+        layout,
+        header=append_key(layout.header, layout.keys_end, entry),
+        targets=tuple(replace(each, offset=each.offset + len(entry)) for each in layout.targets),
+        keys_end=layout.keys_end + len(entry),
+        slot=Slot(layout.keys_end + empty, nbytes),
     )
 
 

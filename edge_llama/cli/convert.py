@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from edge_llama_convert import Plan, Result
-    from edge_llama_convert.checks import Report
-
-
-_HINT = "Please report it with the model's name; meanwhile --verify off writes the file unchecked."
 
 
 def convert(
@@ -126,10 +122,11 @@ def convert(
     """Turn a LLaMA checkpoint, or a GGUF, into a quantised GGUF, in one pass."""
     from edge_llama_convert import Recipe, SplitLimit, TypeOverrides
     from edge_llama_convert import plan as make_plan
-    from edge_llama_convert.checks import Level, require
-    from edge_llama_convert.report import store_report, with_report
+    from edge_llama_convert.checks import Level
+    from edge_llama_convert.report import with_report
 
-    from . import verify as proof
+    from .proof import Proof
+    from .verify import check_source, describe_report, show_report
 
     levels = [level.value for level in Level]
     if verify not in levels:
@@ -149,7 +146,7 @@ def convert(
             split=SplitLimit.parse(split_max_size, split_max_tensors),
         )
     if verify != Level.OFF:
-        proof.check_source(work)
+        check_source(work)
         work = with_report(work)
     target = output if output is not None else work.default_output
     if not as_json:
@@ -157,32 +154,23 @@ def convert(
     if dry_run:
         _show_plan(work, target, as_json=as_json)
         return
-    reports: list[Report] = []
-
-    def check(path: Path) -> None:
-        reports.append(proof.compare(work, path, verify))
-        require(reports[-1], target, hint=_HINT)
-        store_report(work, path, reports[-1])
-
-    result = _with_progress(
-        work,
-        target,
-        force=force,
-        threads=threads,
-        check=check if verify != Level.OFF else None,
-    )
+    proof = Proof(work, target, verify)
+    checks: dict[str, Any] = {"check_header": proof.of_header, "check": proof.of_file}
+    if verify == Level.OFF:
+        checks = {}
+    result = _with_progress(work, target, force=force, threads=threads, **checks)
     if as_json:
         facts = {**describe(work, target), "seconds": round(result.seconds, 3)}
-        for report in reports:
-            facts["verification"] = proof.describe(report)
+        if proof.report is not None:
+            facts["verification"] = describe_report(proof.report)
         console.write_json(facts)
         return
     console.show(_table(work))
     peak = f", peak memory {result.peak_memory / 1e6:,.0f} MB" if result.peak_memory else ""
     console.show(f"{_size(work)}, {result.seconds:.1f} s{peak}")
     _note_coverage(work)
-    for report in reports:
-        proof.show(report)
+    if proof.report is not None:
+        show_report(proof.report)
     console.write(f"{result.path}\n")
 
 

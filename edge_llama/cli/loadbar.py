@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
 from . import console
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
 
     from rich.progress import Progress, TaskID
 
@@ -16,36 +17,28 @@ if TYPE_CHECKING:
 PATIENCE = 0.5
 
 
-class LoadBar:
-    """Shows how far a load is, on a terminal; call it with the fraction that is done."""
+@contextlib.contextmanager
+def load_bar(name: str) -> Iterator[Callable[[float], None]]:
+    """Yield what shows the fraction that is loaded, on a terminal, once the load has taken long."""
+    started = time.perf_counter()
+    bar: Progress | None = None
+    task: TaskID | None = None
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._started = time.perf_counter()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __call__(self, done: float) -> None:
-        """Show the fraction that is done, once the load has taken long."""
-        if self._bar is None:
-            if time.perf_counter() - self._started < PATIENCE or not console.stderr.is_terminal:
+    def show(done: float) -> None:
+        nonlocal bar, task
+        if bar is None:
+            if time.perf_counter() - started < PATIENCE or not console.stderr.is_terminal:
                 return
             from rich.progress import Progress
 
-            self._bar = Progress(console=console.stderr, transient=True)
-            self._task = self._bar.add_task(f"loading {self._name}", total=1.0)
-            self._bar.start()
-        if self._task is not None:
-            self._bar.update(self._task, completed=done)
+            bar = Progress(console=console.stderr, transient=True)
+            task = bar.add_task(f"loading {name}", total=1.0)
+            bar.start()
+        if task is not None:
+            bar.update(task, completed=done)
 
-    def __enter__(self) -> LoadBar:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.stop()

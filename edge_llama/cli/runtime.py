@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from . import console
-from .loadbar import LoadBar
+from .loadbar import load_bar
 
 if TYPE_CHECKING:
     from ..config import ModelConfig
@@ -24,7 +24,7 @@ def open_model(name: str | None, config: ModelConfig) -> Model:
     from ..model import Model
 
     path = find_model(name)
-    with LoadBar(path.name) as bar:
+    with load_bar(path.name) as bar:
         model = Model.open(path, config, on_progress=bar)
     for note in model.plan.notes:
         console.note(f"({note})")

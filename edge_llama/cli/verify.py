@@ -12,7 +12,7 @@ from .progress import byte_progress, fetching
 
 if TYPE_CHECKING:
     from edge_llama_convert import Plan
-    from edge_llama_convert.checks import Report
+    from edge_llama_convert.checks import Check, Report
 
     from ..gguf_file import GGUFInfo
 
@@ -54,10 +54,10 @@ def verify(
     else:
         report = _compare_with(against, info, stored, level)
     if as_json:
-        console.write_json({"path": str(path), **describe(report), "report": stored})
+        console.write_json({"path": str(path), **describe_report(report), "report": stored})
     else:
         _show_stored(stored, info)
-        show(report)
+        show_report(report)
     require(report, path, hint=_HINT)
 
 
@@ -114,18 +114,23 @@ def check_source(work: Plan) -> None:
             pass
 
 
-def compare(work: Plan, path: Path, level: str) -> Report:
-    """Compare the file with its checkpoint through llama.cpp's own reading of it."""
+def compare(work: Plan, path: Path, level: str, tokens: Check | None = None) -> Report:
+    """Compare the file with its checkpoint through llama.cpp's own reading of it.
+
+    ``tokens`` is the comparison of tokenizers, if it was made already.
+    """
     from edge_llama_convert.checks import Level
     from edge_llama_convert.verify import verify as run
 
     from ..reading import Reading
 
+    if tokens is not None and level != Level.FULL:
+        return run(work, path, Level(level), tokens=tokens)
     with Reading(path) as reading:
-        return run(work, path, Level(level), reading)
+        return run(work, path, Level(level), reading, tokens=tokens)
 
 
-def describe(report: Report) -> dict[str, Any]:
+def describe_report(report: Report) -> dict[str, Any]:
     """Return a report as plain values, for machines."""
     return {
         "level": report.level.value,
@@ -143,7 +148,7 @@ def describe(report: Report) -> dict[str, Any]:
     }
 
 
-def show(report: Report) -> None:
+def show_report(report: Report) -> None:
     """Show every comparison on standard error."""
     for check in report.checks:
         state = ("note" if check.noteworthy else "ok") if check.passed else "FAILED"

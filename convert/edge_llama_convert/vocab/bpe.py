@@ -8,6 +8,7 @@ take the most memory of a whole conversion.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gguf
@@ -15,7 +16,7 @@ import gguf
 from ..errors import TokenizerError
 from .added import looks_special, user_defined
 from .pretokenizer import identify
-from .probe import encode_probes
+from .probe import encode_plainly, encode_probes
 from .special import FETCH, bos_override, extra_ids, read_special, space_prefix
 from .vocabulary import Vocabulary
 
@@ -57,7 +58,7 @@ def observe(tokenizer: Tokenizer, path: Path, *, pre: str | None) -> Behaviour:
             number: _added_token(tokenizer, token)
             for number, token in tokenizer.get_added_tokens_decoder().items()
         },
-        probes=encode_probes(lambda text: tokenizer.encode(text, add_special_tokens=False).ids),
+        probes=encode_probes(partial(encode_plainly, tokenizer)),
     )
 
 
@@ -98,7 +99,7 @@ def _merges(merges: list[Any]) -> list[str]:
     if merges and isinstance(merges[0], str):
         return merges
     joined = [f"{left} {right}" for left, right in merges]
-    if any(merge.count(" ") != 1 for merge in joined):
+    if "".join(joined).count(" ") != len(joined):  # each has one at least
         joined = [f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}" for left, right in merges]
     return joined
 
@@ -139,7 +140,7 @@ def _added_token(tokenizer: Tokenizer, token: AddedToken) -> tuple[str, gguf.Tok
     """
     text = token.content
     if not token.normalized:
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        ids = encode_plainly(tokenizer, text)
         text = tokenizer.decode(ids, skip_special_tokens=False)
     if token.special or looks_special(text):
         return text, gguf.TokenType.CONTROL

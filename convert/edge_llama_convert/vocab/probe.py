@@ -9,6 +9,8 @@ from .pretokenizer import PROBE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tokenizers import Tokenizer
+
 #: Prose, code, numbers, scripts, emoji, white space, contractions, control tokens.
 PROBES = (
     "The quick brown fox jumps over the lazy dog, again and again and again.",
@@ -28,6 +30,12 @@ PROBES = (
     "ALL CAPS mixedCase snake_case kebab-case CamelCaseHTTPServer",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 )
+
+
+def encode_plainly(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids of a text, with nothing added around it."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
 
 
 def encode_probes(encode: Callable[[str], Sequence[int]]) -> tuple[tuple[int, ...], ...]:

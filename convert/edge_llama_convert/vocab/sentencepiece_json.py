@@ -8,6 +8,7 @@ follow the merges, and a conversion that would still tokenise otherwise is refus
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gguf
@@ -16,7 +17,7 @@ from ..errors import TokenizerError, UnsupportedError
 from .added import ADDED_SCORE, PADDING_SCORE, looks_special, user_defined
 from .bpe_scores import check_byte_tokens, encode, scores_of
 from .pretokenizer import PROBE
-from .probe import encode_probes
+from .probe import encode_plainly, encode_probes
 from .special import FETCH, bos_override, extra_ids, read_special, space_prefix
 from .vocabulary import Vocabulary
 
@@ -64,7 +65,7 @@ def read_sentencepiece_json(
         types=[int(kind) for kind in types],
         scores=scores,
         special=special,
-        probes=encode_probes(lambda text: tokenizer.encode(text, add_special_tokens=False).ids),
+        probes=encode_probes(partial(encode_plainly, tokenizer)),
         add_bos=bos_override(vocab_size),
         add_space_prefix=None if silent else prefix,
         extra_ids=extra_ids(checkpoint, special, tokens, types),
@@ -118,7 +119,7 @@ def _check(
     ids = {text: number for number, text in enumerate(tokens)}
     text = (" " if prefix else "") + PROBE
     ours = encode(text.replace(" ", "\u2581"), ids, scores)
-    if ours != tokenizer.encode(PROBE, add_special_tokens=False).ids:
+    if ours != encode_plainly(tokenizer, PROBE):
         raise UnsupportedError(
             f"{path}: llama.cpp's SentencePiece tokenizer would split text otherwise",
             hint="The tokenizer normalises or pre-splits text in a way GGUF cannot say. If the "
