@@ -17,10 +17,11 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors"],
-    ["grammar", "hardware", "install", "units"],
+    ["hardware", "install", "units"],
     ["rules"],
     [
         *("config", "device", "decoder", "sampling", "ggml_types", "gguf_fault"),
+        "grammar",
         "messages",
     ],
     ["gguf_buffer"],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GrammarError, IncompleteError
+from ..rules import with_options
 from .lark import LarkText
 
 if TYPE_CHECKING:
@@ -28,16 +29,21 @@ class Grammar:
     marker: str | None = None
 
     @classmethod
-    def json_schema(cls, schema: dict[str, Any] | str | Path | type) -> Grammar:
-        """Return a grammar for JSON that fits ``schema``."""
-        from .schema import SchemaSource
+    def json_schema(cls, schema: dict[str, Any] | str | Path | type, **options: Any) -> Grammar:
+        """Return a grammar for JSON that fits ``schema``, and whose value is checked by it.
 
-        return cls(SchemaSource.of(schema))
+        ``schema`` is a dict, JSON text, a file, OpenAI's ``response_format``, or a type: a
+        pydantic model, a dataclass or a TypedDict, whose object :meth:`parse` then returns.
+        ``options`` are those of :class:`~edge_llama.grammar.JsonOptions`.
+        """
+        from .schema import JsonOptions, SchemaSource
+
+        return cls(SchemaSource.of(schema, with_options(JsonOptions(), options)))
 
     @classmethod
-    def json(cls) -> Grammar:
+    def json(cls, **options: Any) -> Grammar:
         """Return a grammar for any JSON."""
-        return cls.json_schema({})
+        return cls.json_schema({}, **options)
 
     @classmethod
     def regex(cls, pattern: str) -> Grammar:

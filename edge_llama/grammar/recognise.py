@@ -14,6 +14,7 @@ from .lark import LarkText
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
+    from .regular import Regular
     from .source import Source
 
 
@@ -45,6 +46,28 @@ def checked_text(source: Source, text: str) -> str:
     if not engine.is_accepting():
         raise incomplete(text)
     return text
+
+
+def build_check(body: str) -> LLMatcher:
+    """Return an engine for one Lark terminal.
+
+    Raises:
+        GrammarError: it is malformed, or no text fits it.
+    """
+    lark = LarkText(_no_token)
+    return build_engine(lark.serialize(lark.terminal(body)), byte_tokenizer())
+
+
+def fits(language: Regular, text: str) -> bool:
+    """Tell whether ``text`` belongs to a language."""
+    engine = _language_engine(language).deep_copy()
+    data = list(text.encode("utf-8", errors="surrogatepass"))
+    return engine.try_consume_tokens(data) == len(data) and engine.is_accepting()
+
+
+@functools.lru_cache(maxsize=128)
+def _language_engine(language: Regular) -> LLMatcher:
+    return build_check(f"/{language.pattern()}/")
 
 
 def incomplete(text: str) -> IncompleteError:

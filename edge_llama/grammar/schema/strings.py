@@ -1,0 +1,50 @@
+"""Strings of a schema as one lexeme: lengths, patterns and what is excluded, intersected."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...errors import GrammarError
+from ..recognise import build_check
+from ..regular import Repeat, Seq, text
+from .languages import ANY_CHARACTER, finite, quoted
+
+if TYPE_CHECKING:
+    from .model import Strings
+
+
+def terminal(strings: Strings, longest: int) -> str:
+    """Return the body of a Lark terminal; ``longest`` bounds what would not end."""
+    high = strings.high
+    if high is None and not any(map(finite, strings.within)):
+        high = max(longest, strings.low)
+    parts = []
+    if high is not None or strings.low or not strings.within:
+        inside = Repeat(ANY_CHARACTER, strings.low, high)
+        parts.append(f"/{Seq((text(chr(34)), inside, text(chr(34)))).pattern()}/")
+    parts += [f"/{quoted(tree).pattern()}/" for tree in strings.within]
+    if strings.without:
+        denied = " | ".join(f"/{quoted(tree).pattern()}/" for tree in strings.without)
+        parts.append(f"~({denied})")
+    return " & ".join(parts)
+
+
+def exists(strings: Strings) -> bool:
+    """Tell whether any string fits."""
+    limits = strings.low > 0 or strings.high is not None
+    if len(strings.within) + len(strings.without) + limits < 2:
+        return True
+    return _exists(replace(strings, path=""))
+
+
+@functools.lru_cache(maxsize=256)
+def _exists(strings: Strings) -> bool:
+    try:
+        build_check(terminal(strings, max(1000, strings.low)))
+    except GrammarError as error:
+        if "no text fits" in str(error):
+            return False
+        raise
+    return True
