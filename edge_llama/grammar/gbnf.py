@@ -16,7 +16,7 @@ from .bounds import MAX_DEPTH, MAX_REPEAT, MAX_RULES, MAX_TEXT, too_large
 from .cfg import Cfg, Ref, Token, leaves
 from .charset import ANY, NONE, CharSet
 from .recognise import checked_text
-from .regular import Alt, Chars, Regular, Repeat, Seq, text
+from .regular import Alt, Chars, Regular, Repeat, Seq, Text
 
 if TYPE_CHECKING:
     from .lark import LarkText
@@ -36,6 +36,7 @@ class GbnfSource:
 
     text: str
     root: str
+    spaced = False
 
     def __post_init__(self) -> None:
         self._cfg()
@@ -197,7 +198,7 @@ class _Parser:
         while not self._text.startswith('"', self._at):
             chars.append(self._char())
         self._at += 1
-        return text("".join(chars))
+        return Text("".join(chars))
 
     def _class(self) -> Regular:
         self._at += 1

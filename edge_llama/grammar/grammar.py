@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from .source import Source
 
+#: What models write between the end of their reasoning and JSON.
+_SPACE = r"/[ \n]{1,2}/"
+
 
 @dataclass(frozen=True)
 class Grammar:
@@ -69,7 +72,7 @@ class Grammar:
     @classmethod
     def lark(cls, text: str) -> Grammar:
         """Return a grammar in llguidance's variant of Lark, beginning at the rule ``start``."""
-        from .plain import LarkSource
+        from .larktext import LarkSource
 
         return cls(LarkSource(text))
 
@@ -93,7 +96,10 @@ class Grammar:
     def lowered(self, find_token: Callable[[str], int]) -> str:
         """Return the grammar as llguidance reads it, without the free text before the marker."""
         lark = LarkText(find_token)
-        return lark.serialize(self.source.lower(lark))
+        start = self.source.lower(lark)
+        if self.marker is not None and self.source.spaced:
+            start = lark.rule(f"{lark.terminal(_SPACE)}? {start}")
+        return lark.serialize(start)
 
     def parse(self, text: str) -> Any:
         """Return the value that ``text`` stands for.
@@ -110,4 +116,6 @@ class Grammar:
                     hint="Allow more tokens (max_tokens).",
                     text=text,
                 )
+            if self.source.spaced:
+                text = text.lstrip(" \n")
         return self.source.value(text)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .regular import Regular
+    from .source import Source
 
 
 class LarkText:
@@ -23,6 +24,7 @@ class LarkText:
     def __init__(self, find_token: Callable[[str], int]) -> None:
         self._find_token = find_token
         self._terminals: dict[Regular, str] = {}
+        self._sources: dict[Source, str] = {}
         self._lines: list[str] = []
         self._names = 0
         self._others: list[dict[str, str]] = []
@@ -56,6 +58,12 @@ class LarkText:
             name = self._terminals[tree] = self.terminal(f"/{pattern}/" if pattern else '""')
         return name
 
+    def once(self, source: Source) -> str:
+        """Return the name of the rule that stands for ``source``, written the first time."""
+        if source not in self._sources:
+            self._sources[source] = self.rule(source.lower(self))
+        return self._sources[source]
+
     def token(self, which: int | str, *, negated: bool) -> str:
         """Return what stands for one token, by id or by its text, or any other but that.
 
@@ -71,10 +79,18 @@ class LarkText:
         self._others.append({"name": name, "lark_grammar": text})
         return f"@{name}"
 
+    def embed_source(self, source: Source) -> str:
+        """Add ``source`` as a whole grammar; returns what refers to it."""
+        inner = LarkText(self._find_token)
+        return self.embed(inner.written(source.lower(inner)))
+
+    def written(self, start: str) -> str:
+        """Return the rules as one text, beginning at the rule ``start``."""
+        return "\n".join(["%llguidance {}", f"start: {start}", *self._lines])
+
     def serialize(self, start: str) -> str:
         """Return what LLMatcher takes, beginning at the rule ``start``."""
-        text = "\n".join(["%llguidance {}", f"start: {start}", *self._lines])
-        return json.dumps({"grammars": [{"lark_grammar": text}, *self._others]})
+        return json.dumps({"grammars": [{"lark_grammar": self.written(start)}, *self._others]})
 
 
 def literal(text: str) -> str:

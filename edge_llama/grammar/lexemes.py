@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import GrammarError
 from .cfg import Cfg, Opaque, Ref, Token, leaves, refs
 from .charset import NONE, CharSet
-from .regular import Alt, Chars, Regular, Repeat, Seq, later
+from .regular import Alt, Chars, Regular, Repeat, Seq, Text, later
 
 if TYPE_CHECKING:
     from .lark import LarkText
@@ -68,8 +68,11 @@ class Lowering:
 
     def _plan(self, tree: Regular) -> Regular:
         if _is_regular(tree):
-            if isinstance(tree, Chars) or not (self._apart or tree in self._split):
+            whole = isinstance(tree, Chars) or (isinstance(tree, Text) and len(tree.value) < 2)
+            if whole or not (self._apart or tree in self._split):
                 return self._lexemes.setdefault(tree, Lexeme(tree))
+        if isinstance(tree, Text):
+            return Seq(tuple(self._plan(Text(char)) for char in tree.value))
         if isinstance(tree, Seq | Alt):
             merge = not self._apart and tree not in self._split
             return type(tree)(tuple(self._plan(item) for item in _runs(tree, merge=merge)))
@@ -87,7 +90,7 @@ class Lowering:
         tails = {id(lexeme): later(lexeme.tree) for lexeme in lexemes}
         settled = True
         for long in lexemes:
-            if isinstance(long.tree, Chars):
+            if isinstance(long.tree, Chars) or not long.tree.size:
                 continue
             tail, first = tails[id(long)], long.first
             for short in lexemes:
@@ -107,7 +110,7 @@ class Lowering:
         if isinstance(plan, Ref):
             return names[plan.name]
         if isinstance(plan, Opaque):
-            return self._lark.rule(plan.source.lower(self._lark))
+            return self._lark.once(plan.source)
         if isinstance(plan, Token):
             return self._lark.token(plan.which, negated=plan.negated)
         if isinstance(plan, Seq):
@@ -151,7 +154,7 @@ def _runs(tree: Seq | Alt, *, merge: bool) -> list[Regular]:
 
 
 def _one(tree: Seq | Alt, run: list[Regular]) -> list[Regular]:
-    return run if len(run) < 2 else [type(tree)(tuple(run))]  # noqa: PLR2004
+    return run if len(run) < 2 else [type(tree)(tuple(run))]
 
 
 class _Follow:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .reader import Reader
 
 _MAX_PATTERNS = 3
-_APPLICATORS = frozenset("$ref allOf anyOf oneOf if then else not dependentSchemas".split())
+_APPLICATORS = frozenset(["$ref", "allOf", "anyOf", "oneOf", "if", "then", "else", "not", "dependentSchemas"])
 
 
 def arrays(reader: Reader, members: list[Member]) -> Arrays:
@@ -201,7 +201,7 @@ def _free(
     low: int,
 ) -> tuple[FreeKeys, ...]:
     """Return the keys beyond ``names``: one kind for each set of patterns that may match."""
-    from ..regular import text
+    from ..regular import Text
 
     words = [_others_word(reader, member) for member in members]
     told = any(word is not None for word in words) or bool(languages)
@@ -237,7 +237,7 @@ def _free(
             (
                 *keys.without,
                 *(languages[p] for p in languages if p not in matching),
-                *map(text, names),
+                *map(Text, names),
             ),
         )
         from .strings import exists

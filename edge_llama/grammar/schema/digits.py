@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..bounds import too_large
 from ..charset import DIGITS, CharSet
-from ..regular import EMPTY, Alt, Chars, Regular, Repeat, Seq, text
+from ..regular import EMPTY, Alt, Chars, Regular, Repeat, Seq, Text
 
 if TYPE_CHECKING:
     from .model import Numbers
@@ -19,15 +19,17 @@ _DIGIT = Chars(DIGITS)
 _NONZERO = Chars(CharSet.of((0x31, 0x39)))
 _DIGITS = Repeat(_DIGIT, 0, None)
 _SOME = Seq((_DIGITS, _NONZERO, _DIGITS))  # digits that are not all 0
-_MINUS, _POINT = text("-"), text(".")
+_MINUS, _POINT = Text("-"), Text(".")
 _FRACTION = Repeat(Seq((_POINT, Repeat(_DIGIT, 1, None))), 0, 1)
 _MAGNITUDE = Seq((Repeat(_DIGIT, 1, None), _FRACTION))
 _ZERO = Seq(
-    (Repeat(_MINUS, 0, 1), text("0"), Repeat(Seq((_POINT, Repeat(text("0"), 1, None))), 0, 1))
+    (Repeat(_MINUS, 0, 1), Text("0"), Repeat(Seq((_POINT, Repeat(Text("0"), 1, None))), 0, 1))
 )
 _PRECISION = 400  # decimal digits: floats have up to 309 before the point
 #: Digits before or after the point of a bound that is written out.
 _MOST_DIGITS = 40
+#: multipleOf is an automaton of that many states at most.
+MAX_STEP = 10_000
 #: Values that are listed rather than described.
 LISTED = 1000
 
@@ -69,10 +71,11 @@ def _tamed(numbers: Numbers) -> Numbers:
 
 def _shape(numbers: Numbers, options: JsonOptions, whole: int) -> Regular:
     sign = Repeat(_MINUS, 0, 1)
+    body: Regular
     if numbers.integer:
         body = Seq((sign, _NONZERO, Repeat(_DIGIT, 0, whole - 1)))
-        return Alt((text("0"), body))
-    body = Alt((text("0"), Seq((_NONZERO, Repeat(_DIGIT, 0, whole - 1)))))
+        return Alt((Text("0"), body))
+    body = Alt((Text("0"), Seq((_NONZERO, Repeat(_DIGIT, 0, whole - 1)))))
     places = options.max_fraction_digits
     if numbers.steps:
         places = max(0, *(_places(one) for one in numbers.steps))
@@ -127,8 +130,8 @@ def _more(value: Decimal, *, strict: bool) -> Regular:
         for place, digit in enumerate(fraction):
             if digit != "9":
                 same.append(_after(fraction[:place], int(digit) + 1, 9))
-        same.append(Seq((_POINT, text(fraction), _SOME if strict else _DIGITS)))
-    return Alt((Seq((_ints_from(whole + 1), _FRACTION)), Seq((text(str(whole)), Alt(tuple(same))))))
+        same.append(Seq((_POINT, Text(fraction), _SOME if strict else _DIGITS)))
+    return Alt((Seq((_ints_from(whole + 1), _FRACTION)), Seq((Text(str(whole)), Alt(tuple(same))))))
 
 
 def _less(value: Decimal, *, strict: bool) -> Regular:
@@ -139,20 +142,20 @@ def _less(value: Decimal, *, strict: bool) -> Regular:
         same.append(EMPTY)
     for place, digit in enumerate(fraction):
         if place:
-            same.append(Seq((_POINT, text(fraction[:place]))))
+            same.append(Seq((_POINT, Text(fraction[:place]))))
         if digit != "0":
             same.append(_after(fraction[:place], 0, int(digit) - 1))
     if not strict:
-        zeros = Repeat(text("0"), 0 if fraction else 1, None)
-        same.append(Seq((_POINT, text(fraction), zeros)))
-    options: list[Regular] = [Seq((text(str(whole)), Alt(tuple(same))))] if same else []
+        zeros = Repeat(Text("0"), 0 if fraction else 1, None)
+        same.append(Seq((_POINT, Text(fraction), zeros)))
+    options: list[Regular] = [Seq((Text(str(whole)), Alt(tuple(same))))] if same else []
     if whole > 0:
         options.append(Seq((_ints_to(whole - 1), _FRACTION)))
     return Alt(tuple(options))
 
 
 def _after(before: str, low: int, high: int) -> Regular:
-    return Seq((_POINT, text(before), _between(low, high), _DIGITS))
+    return Seq((_POINT, Text(before), _between(low, high), _DIGITS))
 
 
 def _between(low: int, high: int) -> Regular:
@@ -161,12 +164,12 @@ def _between(low: int, high: int) -> Regular:
 
 def _ints_from(low: int) -> Regular:
     digits = str(low)
-    options: list[Regular] = [text(digits)]
+    options: list[Regular] = [Text(digits)]
     for place, digit in enumerate(digits):
         if digit != "9":
             rest = len(digits) - place - 1
             options.append(
-                Seq((text(digits[:place]), _between(int(digit) + 1, 9), Repeat(_DIGIT, rest, rest)))
+                Seq((Text(digits[:place]), _between(int(digit) + 1, 9), Repeat(_DIGIT, rest, rest)))
             )
     options.append(Seq((_NONZERO, Repeat(_DIGIT, len(digits), None))))
     return Alt(tuple(options))
@@ -174,7 +177,7 @@ def _ints_from(low: int) -> Regular:
 
 def _ints_to(high: int) -> Regular:
     digits = str(high)
-    options: list[Regular] = [text(digits), text("0")]
+    options: list[Regular] = [Text(digits), Text("0")]
     for place, digit in enumerate(digits):
         least = 0 if place else 1
         if int(digit) > least:
@@ -182,7 +185,7 @@ def _ints_to(high: int) -> Regular:
             options.append(
                 Seq(
                     (
-                        text(digits[:place]),
+                        Text(digits[:place]),
                         _between(least, int(digit) - 1),
                         Repeat(_DIGIT, rest, rest),
                     )
@@ -197,10 +200,10 @@ def _equal(value: Decimal) -> Regular:
     if value == 0:
         return _ZERO
     whole, fraction = _split(abs(value))
-    zeros = Repeat(text("0"), 0 if fraction else 1, None)
-    tail: Regular = Seq((_POINT, text(fraction), zeros))
+    zeros = Repeat(Text("0"), 0 if fraction else 1, None)
+    tail: Regular = Seq((_POINT, Text(fraction), zeros))
     sign = _MINUS if value < 0 else EMPTY
-    return Seq((sign, text(str(whole)), tail if fraction else Repeat(tail, 0, 1)))
+    return Seq((sign, Text(str(whole)), tail if fraction else Repeat(tail, 0, 1)))
 
 
 def step_of(numbers: Numbers) -> Decimal | None:
@@ -213,6 +216,18 @@ def step_of(numbers: Numbers) -> Decimal | None:
         context.prec = _PRECISION
         joined = math.lcm(*(int(one.scaleb(scale)) for one in steps))
         return Decimal(joined).scaleb(-scale)
+
+
+def can_step(numbers: Numbers, step: Decimal) -> bool:
+    """Tell whether multiples of ``step`` can be written: listed, by digits, or by an automaton."""
+    if listed(numbers) is not None or is_digits(step):
+        return True
+    return step == step.to_integral_value() and step <= MAX_STEP and not numbers.excluded
+
+
+def is_digits(step: Decimal) -> bool:
+    """Tell whether multiples of ``step`` are the numbers with so many digits after the point."""
+    return step <= 1 and step.normalize().as_tuple().digits == (1,)
 
 
 def whole_bounds(numbers: Numbers, options: JsonOptions) -> tuple[int, int]:

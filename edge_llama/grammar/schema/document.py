@@ -179,11 +179,10 @@ class Document:
 
 #: Keywords that hold a schema, a list of schemas, a schema per name.
 ONE = frozenset(
-    "additionalProperties contains else if items not propertyNames then unevaluatedItems "
-    "unevaluatedProperties contentSchema".split()
+    ["additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties", "contentSchema"]
 )
-MANY = frozenset("allOf anyOf oneOf prefixItems".split())
-NAMED = frozenset("$defs definitions dependentSchemas patternProperties properties".split())
+MANY = frozenset(["allOf", "anyOf", "oneOf", "prefixItems"])
+NAMED = frozenset(["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"])
 
 
 def walk(member: Member) -> Iterator[Member]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..bounds import MAX_SHORTEST, too_large
 from .document import step
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ def bounds(members: list[Member], low: str, high: str) -> tuple[int, int | None]
     """
     lowest = max((int(m.schema.get(low, 0)) for m in members), default=0)
     highest = min((int(m.schema[high]) for m in members if high in m.schema), default=None)
+    if lowest > MAX_SHORTEST:
+        path = next(m.path for m in members if int(m.schema.get(low, 0)) == lowest)
+        raise too_large(f"{step(path, low)}: {lowest}", str(MAX_SHORTEST), step(path, low))
+    highest = None if highest is None else min(highest, 10 * MAX_SHORTEST)
     if highest is not None and lowest > highest:
         path = next(m.path for m in members if low in m.schema)
         raise NothingFitsError(step(path, low), f"{low} {lowest} is more than {high} {highest}")

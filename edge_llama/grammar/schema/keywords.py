@@ -16,15 +16,13 @@ TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 #: They describe or name; nothing is asserted. ``discriminator`` is OpenAPI's, beside oneOf.
 ANNOTATIONS = frozenset(
-    "$anchor $comment $defs $id $schema $vocabulary contentEncoding contentMediaType "
-    "contentSchema default definitions deprecated description discriminator examples readOnly title "
-    "writeOnly".split()
+    ["$anchor", "$comment", "$defs", "$id", "$schema", "$vocabulary", "contentEncoding", "contentMediaType", "contentSchema", "default", "definitions", "deprecated", "description", "discriminator", "examples", "readOnly", "title", "writeOnly"]
 )
 
 
 def _is_count(value: object) -> bool:
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    return whole and not isinstance(value, bool) and 0 <= value  # type: ignore[operator]
+    return whole and not isinstance(value, bool) and value >= 0  # type: ignore[operator]
 
 
 def _is_number(value: object) -> bool:

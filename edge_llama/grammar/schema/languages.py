@@ -10,7 +10,7 @@ from ..bounds import MAX_SIZE, too_large
 from ..charset import NONE, CharSet
 from ..recognise import fits
 from ..regexp import RegexParser
-from ..regular import Alt, Chars, Regular, Repeat, Seq, text
+from ..regular import Alt, Chars, Regular, Repeat, Seq, Text
 
 _SHORT = {'"': '"', "\\": "\\", "\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 _CONTROLS = CharSet.of((0, 0x1F), (0x7F, 0x7F))
@@ -58,7 +58,7 @@ def finite(tree: Regular) -> bool:
 @functools.lru_cache(maxsize=512)
 def quoted(tree: Regular) -> Regular:
     """Return the JSON strings of a language; each character has one way to be written."""
-    return Seq((text('"'), _inside(tree), text('"')))
+    return Seq((Text('"'), _inside(tree), Text('"')))
 
 
 def _inside(tree: Regular) -> Regular:
@@ -68,8 +68,16 @@ def _inside(tree: Regular) -> Regular:
         return Alt(tuple(map(_inside, tree.items)))
     if isinstance(tree, Repeat):
         return Repeat(_inside(tree.item), tree.low, tree.high)
+    if isinstance(tree, Text):
+        return Text("".join(map(_written, tree.value)))
     assert isinstance(tree, Chars)
     return character(tree.chars)
+
+
+def _written(char: str) -> str:
+    if char in _SHORT:
+        return "\\" + _SHORT[char]
+    return f"\\u{ord(char):04x}" if ord(char) in _CONTROLS else char
 
 
 @functools.lru_cache(maxsize=1024)
@@ -85,7 +93,7 @@ def character(chars: CharSet) -> Regular:
         options.append(Seq((Chars(CharSet.chars("\\")), Chars(CharSet.chars(short)))))
     if not options:
         codes = [code for low, high in chars.ranges for code in range(low, high + 1)]
-        options = [text(f"\\u{code:04x}") for code in codes]
+        options = [Text(f"\\u{code:04x}") for code in codes]
     return options[0] if len(options) == 1 else Alt(tuple(options))
 
 

@@ -29,7 +29,7 @@ _COUNTS = {
 
 #: With a schema that everything fits, these say nothing.
 _VACUOUS = frozenset(
-    "additionalProperties items propertyNames unevaluatedItems unevaluatedProperties".split()
+    ["additionalProperties", "items", "propertyNames", "unevaluatedItems", "unevaluatedProperties"]
 )
 
 

@@ -4,70 +4,82 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..bounds import too_large
+
 if TYPE_CHECKING:
     from .model import Objects
     from .writer import Writer
 
+#: Pairs of a key's place and a count before it.
+_MAX_STATES = 5000
+
 
 class ObjectRules:
-    """A rule for each named key and for how many keys were before it, as far as that matters."""
+    """A rule for each key that may be left out, and for how many came before, if that matters."""
 
     def __init__(self, writer: Writer, node: Objects) -> None:
         self._writer = writer
         self._named = [one for one in node.named if writer.fits(one.value)]
         self._free = [one for one in node.free if writer.fits(one.value)]
-        self._low = node.low
-        self._high = node.high
+        self._low, self._high = node.low, node.high
         needed = sum(one.required for one in self._named)
-        counted = node.high is not None or node.low > needed
-        self._cap = max(node.low, node.high or 0, 1) if counted else 1
-        self._counted = counted
+        self._counted = node.high is not None or node.low > needed
+        self._cap = max(node.low, node.high or 0, 1) if self._counted else 1
+        if len(self._named) * min(self._cap, len(self._named)) > _MAX_STATES:
+            raise too_large(f"{node.path}: the object", f"{_MAX_STATES} keys times counts")
+        #: Rules by place and count; "" where no object can come of it.
         self._rules: dict[tuple[int, int], str] = {}
-        self._more = self._free_entries()
+        entries = [
+            f"{writer.free_key(one.keys)} {writer.colon} {writer.rule(one.value)}"
+            for one in self._free
+        ]
+        self._more = writer.inner(" | ".join(entries)) if entries else ""
 
     def body(self) -> str:
         """Return the rule's body."""
-        inside = self._writer.inner(self._from(0, 0))
-        return self._writer.bracketed("{", inside, "}")
+        for state in sorted(self._states(), reverse=True):  # those further on come first
+            body = self._from(*state)
+            self._rules[state] = self._writer.inner(body) if body else ""
+        return self._writer.bracketed("{", self._rules[0, 0], "}")
+
+    def _states(self) -> set[tuple[int, int]]:
+        """Return the states that begin a rule: the first, and those after a key left open."""
+        found: set[tuple[int, int]] = set()
+        todo = [(0, 0)]
+        while todo:
+            state = todo.pop()
+            if state not in found:
+                found.add(state)
+                place, count = self._run(*state)
+                if place < len(self._named) and not self._named[place].required:
+                    todo.append((place + 1, count))
+                    if not self._full(count):
+                        todo.append((place + 1, min(count + 1, self._cap)))
+        return found
+
+    def _run(self, place: int, count: int) -> tuple[int, int]:
+        """Return where the required keys from here on end."""
+        while place < len(self._named) and self._named[place].required and not self._full(count):
+            place, count = place + 1, min(count + 1, self._cap)
+        return place, count
 
     def _from(self, place: int, count: int) -> str:
         """Return what may come from the key at ``place`` on, after ``count`` keys."""
-        parts: list[str] = []
-        while place < len(self._named):
-            one = self._named[place]
-            entry = self._entry(place, count)
-            after = min(count + 1, self._cap)
-            if one.required and not self._full(count):
-                parts.append(entry)
-                place, count = place + 1, after
-                continue
-            if one.required:
-                return ""
-            if after == count and not self._counted:
-                parts.append(f"{self._writer.inner(entry)}?")
-                place += 1
-                continue
-            options = [self._rule(place + 1, count)]
-            if not self._full(count):
-                options.append(self._joined(entry, self._rule(place + 1, after)))
-            options = [option for option in options if option]
-            if not options:
-                return ""
-            return " ".join([*parts, self._writer.inner(" | ".join(options))])
-        tail = self._tail(count)
-        return " ".join([*parts, tail]) if tail else ""
-
-    def _rule(self, place: int, count: int) -> str:
-        """Return the rule for the rest; "" where no object can come of it."""
-        state = (place, count)
-        if state not in self._rules:
-            body = self._from(place, count)
-            self._rules[state] = self._writer.inner(body) if body else ""
-        return self._rules[state]
-
-    @staticmethod
-    def _joined(entry: str, rest: str) -> str:
-        return f"{entry} {rest}" if rest else ""
+        end, total = self._run(place, count)
+        parts = [self._entry(at, min(count + at - place, self._cap)) for at in range(place, end)]
+        if end == len(self._named):
+            rest = self._tail(total)
+        elif self._named[end].required:
+            return ""  # the object is full before it
+        else:
+            options = [self._rules[end + 1, total]]
+            after = min(total + 1, self._cap)
+            if not self._full(total) and self._rules[end + 1, after]:
+                options.append(f"{self._entry(end, total)} {self._rules[end + 1, after]}")
+            rest = " | ".join(option for option in options if option)
+            if parts and rest:
+                rest = self._writer.inner(rest)
+        return " ".join([*parts, rest]) if rest else ""
 
     def _full(self, count: int) -> bool:
         return self._high is not None and count >= self._high
@@ -76,14 +88,6 @@ class ObjectRules:
         one, writer = self._named[place], self._writer
         comma = f"{writer.comma} " if count else ""
         return f"{comma}{writer.key(one.name)} {writer.colon} {writer.rule(one.value)}"
-
-    def _free_entries(self) -> str:
-        writer = self._writer
-        entries = [
-            f"{writer.free_key(one.keys)} {writer.colon} {writer.rule(one.value)}"
-            for one in self._free
-        ]
-        return writer.inner(" | ".join(entries)) if entries else ""
 
     def _tail(self, count: int) -> str:
         """Return the free keys after ``count`` named ones; "" if they cannot be enough."""

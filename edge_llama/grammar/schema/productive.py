@@ -49,7 +49,7 @@ def _below(node: Node | None) -> list[Key]:
         nested = [key for one in node.options if not isinstance(one, tuple) for key in _below(one)]
         return keys + nested
     if isinstance(node, Objects):
-        return [one.value for one in (*node.named, *node.free)]
+        return [one.value for one in node.named] + [one.value for one in node.free]
     if isinstance(node, Arrays):
         rest = [] if node.rest is None else [node.rest]
         some = [] if node.contains is None else [node.contains[0], node.contains[3]]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..bounds import too_large
-from ..regular import Alt, text
+from ..regular import Alt, Text
 from .choices import Choices
 from .document import Member, fault, step
 from .keywords import ANNOTATIONS, TYPES, check_keywords
@@ -122,7 +122,7 @@ class Reader:
         listing = next((m for m in flat if "enum" in m.schema or "const" in m.schema), None)
         if listing is not None:
             node = self._values(flat)
-            texts = tuple(text(value) for value in node.values if isinstance(value, str))
+            texts = tuple(Text(value) for value in node.values if isinstance(value, str))
             return Strings(listing.path, within=(Alt(texts),))
         if self._choices.find(flat) is not None:
             self.not_enforced(members[0].path, "a choice among rules for keys")
@@ -210,18 +210,23 @@ class Reader:
 
     def _values(self, members: list[Member]) -> Values:
         """Return the listed values that fit all that holds here, by a validator's judgement."""
-        from .validate import Validator
-
         listing = next(m for m in members if "enum" in m.schema or "const" in m.schema)
         schema: dict[str, Any] = listing.schema
         values = [schema["const"]] if "const" in schema else schema["enum"]
         texts = {json.dumps(value, sort_keys=True): value for value in values}
-        validator = Validator(self.document)
-        fitting = tuple(
-            value
-            for value in texts.values()
-            if all(validator.accepts(member.schema, value) for member in members)
-        )
+        kept = {k: v for k, v in schema.items() if k not in ("enum", "const")}
+        if "const" in schema and "enum" in schema:
+            kept["enum"] = schema["enum"]
+        rules = [kept if member is listing else member.schema for member in members]
+        rules = [rule for rule in rules if rule.keys() - ANNOTATIONS]
+        fitting = tuple(texts.values())
+        if any(rule.keys() - ANNOTATIONS - {"type"} for rule in rules):
+            from .validate import Validator  # which is slow to import
+
+            validator = Validator(self.document)
+            fitting = tuple(v for v in fitting if all(validator.accepts(r, v) for r in rules))
+        else:
+            fitting = tuple(v for v in fitting if all(_is_of(r["type"], v) for r in rules))
         if not fitting:
             word = "const" if "const" in schema else "enum"
             path = step(listing.path, word)
@@ -229,3 +234,13 @@ class Reader:
                 raise fault(path, "nothing fits: no value fits the keywords beside it")
             raise NothingFitsError(path, "no value fits what else holds here")
         return Values(fitting)
+
+
+def _is_of(declared: Any, value: Any) -> bool:
+    kinds = {declared} if isinstance(declared, str) else set(declared)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return bool(kinds & {"integer", "number"})
+    names = {bool: "boolean", float: "number", str: "string", list: "array", dict: "object"}
+    return names.get(type(value), "null") in kinds

@@ -14,8 +14,8 @@ from ..recognise import checked_text, incomplete
 from .document import Document, fault, load
 from .options import JsonOptions
 from .productive import prune
-from .reader import Reader
 from .pytypes import schema_of, to_object
+from .reader import Reader
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class SchemaSource:
     type: Any = None
 
     checkable = True
+    spaced = True
 
     @classmethod
     def of(cls, schema: object, options: JsonOptions) -> SchemaSource:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ...errors import GrammarError
 from .choices import is_plain_not
 from .containers import arrays, objects
+from .digits import can_step, multiples_exist, step_of
 from .document import Member, fault, step
 from .fits import NothingFitsError, bounds
 from .formats import FORMATS
 from .languages import pattern_language
 from .model import Node, Numbers, Strings, Values
-from .digits import multiples_exist
 
 if TYPE_CHECKING:
     from ..regular import Regular
@@ -72,27 +74,32 @@ class Typed:
             if is_plain_not(member.schema.get("not")) and "pattern" in member.schema["not"]:
                 path = step(member.path, "not.pattern")
                 without.append(pattern_language(member.schema["not"]["pattern"], path))
-        from ..regular import text
+        from ..regular import Text
 
-        without += [text(value) for value in _excluded(members) if isinstance(value, str)]
+        without += [Text(value) for value in _excluded(members) if isinstance(value, str)]
         found = Strings(
             members[0].path if members else "$", low, high, tuple(within), tuple(without)
         )
-        if (within or without) and not self._exists(found):
-            which = next(
-                (m for m in members if "pattern" in m.schema or "format" in m.schema), members[0]
-            )
-            word = "pattern" if "pattern" in which.schema else "format"
+        if not self._exists(found, members):
             raise NothingFitsError(
-                step(which.path, word), "no string fits it and the keywords beside it"
+                _where_pattern(members), "no string fits it and the keywords beside it"
             )
         return found
 
     @staticmethod
-    def _exists(strings: Strings) -> bool:
+    def _exists(found: Strings, members: list[Member]) -> bool:
+        if not found.within and not found.without:
+            return True
         from .strings import exists
 
-        return exists(strings)
+        try:
+            return exists(found)
+        except GrammarError:
+            raise fault(
+                _where_pattern(members),
+                "it and the keywords beside it are too complex together",
+                "Use one pattern that says it all.",
+            ) from None
 
     def _numbers(self, members: list[Member], *, integer: bool) -> Node:
         low = high = None
@@ -120,7 +127,22 @@ class Typed:
             word = next((w for m in members for w in m.schema if w in _NUMERIC), "type")
             where = next((m.path for m in members if word in m.schema), path)
             raise NothingFitsError(step(where, word), "no number is within all the bounds")
+        step_size = step_of(found)
+        if step_size is not None and not can_step(found, step_size):
+            where = next(m.path for m in members if "multipleOf" in m.schema)
+            self._reader.not_enforced(
+                step(where, "multipleOf"), "steps like this one need a minimum and a maximum nearby"
+            )
+            return replace(found, steps=())
         return found
+
+
+def _where_pattern(members: list[Member]) -> str:
+    for member in members:
+        for word in ("pattern", "format", "not"):
+            if word in member.schema:
+                return step(member.path, word)
+    return members[0].path
 
 
 _NUMERIC = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf")

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from .options import JsonOptions
     from .reader import Reader
 
-#: multipleOf is an automaton of that many states.
-_MAX_STEP = 10_000
-
 
 class Writer:
     """Adds the rules of one schema to a :class:`LarkText`."""
@@ -150,7 +147,7 @@ class Writer:
         if values is not None:
             return self.terminal(" | ".join(f'"{value:f}"' for value in values))
         step = numeric.step_of(node)
-        if step is None or step == 1 or (step < 1 and step.normalize().as_tuple().digits == (1,)):
+        if step is None or numeric.is_digits(step):
             return self.terminal(numeric.terminal(node, self.options))
         low, high = numeric.whole_bounds(node, self.options)
         schema = {"type": "integer", "multipleOf": int(step), "minimum": low, "maximum": high}
