@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .document import Member, fault, step
+from .document import DERIVED, Member, fault, step
 from .keywords import ANNOTATIONS
 from .negate import negate
 
@@ -37,7 +37,7 @@ class Choices:
                 drop = {keyword, "then", "else"} if keyword == "if" else {keyword}
                 kept = {k: v for k, v in member.schema.items() if k not in drop}
                 rest = list(members)
-                rest[index] = Member(kept, f"{member.path}~{keyword}")
+                rest[index] = Member(kept, f"{member.path}{DERIVED}{keyword}")
                 if not kept.keys() - ANNOTATIONS:
                     del rest[index]
                 return [[*rest, *option] for option in options]
@@ -51,7 +51,7 @@ class Choices:
         path = step(member.path, "oneOf")
         tag = member.schema.get("discriminator")
         if isinstance(tag, dict) and isinstance(tag.get("propertyName"), str):
-            needed = Member({"required": [tag["propertyName"]]}, f"{path}~tag")
+            needed = Member({"required": [tag["propertyName"]]}, f"{path}{DERIVED}tag")
             return [[option, needed] for option in options]
         facts = [self._facts(option) for option in options]
         found = []
@@ -66,7 +66,7 @@ class Choices:
                         path, f"options {min(index, other)} and {max(index, other)} may both fit"
                     )
                     continue
-                others.append(Member({"anyOf": denied}, f"{path}[{other}]~not"))
+                others.append(Member({"anyOf": denied}, f"{path}[{other}]{DERIVED}not"))
             found.append([option, *others])
         return found
 
@@ -82,7 +82,7 @@ class Choices:
         if denied is None:
             self._reader.not_enforced(path, "the condition is too complex to be negated")
             return [[]]
-        unless = Member({"anyOf": denied}, f"{path}~not")
+        unless = Member({"anyOf": denied}, f"{path}{DERIVED}not")
         return [[condition, *then], [unless, *otherwise]]
 
     def _not(self, member: Member) -> list[list[Member]]:
@@ -91,15 +91,15 @@ class Choices:
         if denied is None:
             self._reader.not_enforced(path, "the schema is too complex to be negated")
             return [[]]
-        return [[Member(option, f"{path}~{i}")] for i, option in enumerate(denied)]
+        return [[Member(option, f"{path}{DERIVED}{i}")] for i, option in enumerate(denied)]
 
     def _dependentrequired(self, member: Member) -> list[list[Member]]:
         path = step(member.path, "dependentRequired")
         cases: list[list[Member]] = [[]]
         for name, needs in member.schema["dependentRequired"].items():
             below = step(path, name)
-            absent = Member({"properties": {name: False}}, f"{below}~absent")
-            present = Member({"required": [name, *needs]}, f"{below}~present")
+            absent = Member({"properties": {name: False}}, f"{below}{DERIVED}absent")
+            present = Member({"required": [name, *needs]}, f"{below}{DERIVED}present")
             cases = [[*case, one] for case in cases for one in (absent, present)]
             if len(cases) > _MAX_OPTIONS:
                 raise fault(path, f"more than {_MAX_OPTIONS} cases")
@@ -110,8 +110,8 @@ class Choices:
         cases: list[list[Member]] = [[]]
         for name in member.schema["dependentSchemas"]:
             below = step(path, name)
-            absent = Member({"properties": {name: False}}, f"{below}~absent")
-            present = Member({"required": [name]}, f"{below}~present")
+            absent = Member({"properties": {name: False}}, f"{below}{DERIVED}absent")
+            present = Member({"required": [name]}, f"{below}{DERIVED}present")
             held = member.at("dependentSchemas", name)
             cases = [[*case, *one] for case in cases for one in ([absent], [present, held])]
             if len(cases) > _MAX_OPTIONS:

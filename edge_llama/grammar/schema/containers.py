@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from .document import Member, step
+from .document import DERIVED, Member, step
 from .fits import NothingFitsError, bounds
 from .languages import matches, pattern_language
 from .model import Arrays, FreeKeys, Objects, Property, Strings
@@ -72,7 +72,7 @@ def _items(reader: Reader, members: list[Member], place: int | None) -> list[Mem
 def _alone(reader: Reader, member: Member, word: str) -> bool:
     """Tell whether no schema beside ``unevaluated...`` evaluates anything; refuse it if so."""
     busy = _APPLICATORS & member.schema.keys() or "contains" in member.schema
-    if busy or "~" in member.path:
+    if busy or DERIVED in member.path:
         reader.not_enforced(step(member.path, word), "schemas beside it evaluate items or keys too")
     return not busy
 
@@ -89,7 +89,7 @@ def _contains(
         path = step(member.path, "contains")
         if low == 0 and high is None:
             continue
-        if found is not None or "prefixItems" in member.schema:
+        if found is not None or any("prefixItems" in one.schema for one in members):
             reader.not_enforced(path, "contains beside prefixItems or another contains")
             continue
         wanted = member.at("contains")
@@ -101,7 +101,7 @@ def _contains(
                 reader.not_enforced(step(member.path, "maxContains"), "contains cannot be negated")
                 high = None
             else:
-                plain = reader.key([*others, Member({"anyOf": denied}, f"{path}~not")])
+                plain = reader.key([*others, Member({"anyOf": denied}, f"{path}{DERIVED}not")])
         found = (key, low, None if high is None else int(high), plain)
     return found
 

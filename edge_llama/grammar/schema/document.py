@@ -19,6 +19,10 @@ _PLAIN = re.compile(r"[A-Za-z_$][\w$-]*", re.ASCII)
 _MAX_SCHEMAS = 20_000
 
 
+#: In the path of a schema that was made out of another one.
+DERIVED = "\0"
+
+
 class Member(NamedTuple):
     """A schema and where it stands; one of several that hold together."""
 
@@ -42,7 +46,8 @@ def step(path: str, key: str | int) -> str:
 
 def fault(member_path: str, what: str, hint: str = "Correct the schema.") -> GrammarError:
     """Return the error for a schema at a path."""
-    return GrammarError(f"{one_line(member_path)}: {one_line(what)}", hint=hint, path=member_path)
+    path = member_path.partition(DERIVED)[0]
+    return GrammarError(f"{one_line(path)}: {one_line(what)}", hint=hint, path=path)
 
 
 def load(schema: object) -> str:

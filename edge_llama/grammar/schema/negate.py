@@ -87,6 +87,11 @@ def _keyword(  # noqa: PLR0911, C901 - one line per keyword
         return [{"type": "string", "not": {"pattern": value}}]
     if keyword == "not":
         return [value]
+    if keyword == "uniqueItems" and not value:
+        return []
+    if keyword == "contains" and not member.schema.keys() & {"minContains", "maxContains"}:
+        parts = negate(reader, member.at("contains"), depth + 1)
+        return None if parts is None else [{"type": "array", "items": {"anyOf": parts}}]
     if keyword == "allOf":
         parts = [negate(reader, member.at("allOf", i), depth + 1) for i in range(len(value))]
         return None if None in parts else [one for part in parts for one in part or []]

@@ -25,8 +25,8 @@ class JsonOptions:
     open: bool = option(
         False,  # noqa: FBT003 - the default of a field
         OneOf((True, False)),
-        "Whether objects and arrays may hold what a schema that names some keys or items is silent "
-        "about, as the specification says; people who name keys mean these.",
+        "Whether to take silence as the specification does: without a type any is allowed, and "
+        "beside named keys or items any others are. People who name keys mean these.",
     )
     whitespace: int = option(
         0,

@@ -185,8 +185,10 @@ class Reader:
         """Return the types that all members allow, in the order the first one names them."""
         named = [member for member in members if "type" in member.schema]
         if not named:
-            kinds = {_TYPE_OF[key] for m in members for key in m.schema if key in _TYPE_OF}
             everything = [kind for kind in TYPES if kind != "integer"]
+            if self.options.open:
+                return everything
+            kinds = {_TYPE_OF[key] for m in members for key in m.schema if key in _TYPE_OF}
             return [kind for kind in everything if kind in kinds] or everything
         found: list[str] | None = None
         for member in named:

@@ -11,7 +11,7 @@ from ...errors import InvalidOutputError, one_line
 from ..cfg import Cfg, Opaque, Ref
 from ..charset import CharSet
 from ..recognise import checked_text, incomplete
-from .document import Document, fault, load
+from .document import DERIVED, Document, fault, load
 from .options import JsonOptions
 from .productive import prune
 from .pytypes import schema_of, to_object
@@ -113,6 +113,6 @@ def _read(schema: str, options: JsonOptions) -> Reader:
         reason = reader.reasons.get(reader.root, "")
         path, _, why = reason.partition(": ")
         raise fault(
-            path.partition("~")[0] or "$", f"nothing fits: {why or 'it never comes to an end'}"
+            path.partition(DERIVED)[0] or "$", f"nothing fits: {why or 'it never comes to an end'}"
         )
     return reader

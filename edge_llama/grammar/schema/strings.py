@@ -26,7 +26,8 @@ def terminal(strings: Strings, longest: int) -> str:
     """Return the body of a Lark terminal; ``longest`` bounds what would not end."""
     high = strings.high
     if high is None and not any(map(finite, strings.within)):
-        endless = len(strings.within) + sum(not finite(tree) for tree in strings.without)
+        denied = sum(not finite(tree) for tree in strings.without)
+        endless = len(strings.within) + denied + bool(denied)
         high = max(min(longest, _LONGEST.get(endless, 100)), strings.low)
     parts = []
     if high is not None or strings.low or not strings.within:

@@ -10,7 +10,7 @@ from ...errors import GrammarError
 from .choices import is_plain_not
 from .containers import arrays, objects
 from .digits import can_step, multiples_exist, step_of
-from .document import Member, fault, step
+from .document import DERIVED, Member, fault, step
 from .fits import NothingFitsError, bounds
 from .formats import FORMATS
 from .languages import pattern_language
@@ -49,7 +49,7 @@ class Typed:
             build = arrays if kind == "array" else objects
             return [build(self._reader, members)]
         except NothingFitsError as error:
-            if len(members) == 1 and "~" not in members[0].path:
+            if len(members) == 1 and DERIVED not in members[0].path:
                 raise fault(error.path, f"nothing fits: {error.reason}") from None
             raise
 
