@@ -194,3 +194,169 @@ def test_every_keyword_is_enforced_or_refused_by_name() -> None:
                 assert judge.is_valid(json.loads(text)), (schema, text)
     assert enforced > 400
     assert refusals < 60
+
+
+REFUSED = [
+    ("$.properties.email.format", {"properties": {"email": {"type": "string", "format": "idn"}}}),
+    ("$.propertis", {"type": "object", "propertis": {}}),
+    ("$.nullable", {"type": "string", "nullable": True}),
+    ("$.$dynamicRef", {"$dynamicRef": "#x"}),
+    ("$.type", {"type": "strin"}),
+    ("$.items", {"items": 5}),
+    ("$.minLength", {"minLength": -1}),
+    ("$.minLength", {"type": "string", "minLength": 3, "maxLength": 2}),
+    ("$.minimum", {"type": "number", "minimum": 3, "maximum": 2}),
+    ("$.minimum", {"type": "integer", "minimum": 1.2, "maximum": 1.8}),
+    ("$.exclusiveMinimum", {"type": "number", "exclusiveMinimum": 1, "maximum": 1}),
+    ("$.multipleOf", {"type": "integer", "multipleOf": 7, "minimum": 1, "maximum": 6}),
+    ("$.multipleOf", {"type": "integer", "multipleOf": 0}),
+    ("$.enum", {"enum": []}),
+    ("$.enum", {"type": "integer", "enum": ["a"]}),
+    ("$.const", {"type": "string", "const": 5}),
+    ("$.const", {"type": "string", "maxLength": 2, "const": "abc"}),
+    ("$.required", {"properties": {"a": {}}, "required": ["b"], "additionalProperties": False}),
+    ("$.required", {"properties": {"a": False}, "required": ["a"]}),
+    ("$.minProperties", {"properties": {"a": {}}, "minProperties": 2, "additionalProperties": False}),
+    ("$.minItems", {"type": "array", "prefixItems": [{}], "items": False, "minItems": 2}),
+    ("$.pattern", {"type": "string", "pattern": "^a{5}$", "maxLength": 4}),
+    ("$.pattern", {"type": "string", "pattern": "(a"}),
+    ("$.pattern", {"type": "string", "pattern": "^(?=a)b"}),
+    ("$.pattern", {"type": "string", "pattern": "(a)\\1"}),
+    ("$.pattern", {"type": "string", "pattern": "\\bword"}),
+    ("$.properties.a.pattern", {"properties": {"a": {"type": "string", "pattern": "a**"}}}),
+    ("$", {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}),
+    ("$.$ref", {"$ref": "https://example.com/schema.json"}),
+    ("$.$ref", {"$ref": "other.json#/a"}),
+    ("$.$ref", {"$ref": "file:///etc/passwd"}),
+    ("$.$ref", {"$ref": "#/$defs/missing"}),
+    ("$.$defs.a", {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+    ("$.uniqueItems", {"type": "array", "items": {"type": "string"}, "uniqueItems": True}),
+    ("$.additionalProperties.uniqueItems", {"additionalProperties": {"type": "array", "uniqueItems": True}}),
+    ("$.not", {"type": "object", "not": {"propertyNames": {"maxLength": 1}}}),
+    ("$.unevaluatedProperties", {"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": False}),
+    ("$.allOf[1]", {"allOf": [{"type": "string"}, {"type": "integer"}]}),
+    ("$", False),
+    ("$", 5),
+    ("$", '{"type": "string"'),
+    ("$", '{"type": "string", "type": "integer"}'),
+    ("$", b"\xff{}"),
+    (
+        "$.$defs.a",
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "$defs": {"a": {"$ref": "#/$defs/b", "maxLength": 3}, "b": {}},
+        },
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "schema"), REFUSED, ids=[str(i) for i in range(len(REFUSED))])
+def test_what_is_wrong_is_named_by_its_path(path: str, schema: Any) -> None:
+    assert path in refused(path, schema)
+
+
+def test_what_is_not_enforced_can_be_checked_afterwards() -> None:
+    unique = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    grammar = Grammar.json_schema(unique, unsupported="check")
+    check(grammar, ["[1, 2]", "[1, 1]"], ["[1,2]", '["a"]'])
+    assert grammar.parse("[1, 2]") == [1, 2]
+    with pytest.raises(InvalidOutputError) as caught:
+        grammar.parse("[1, 1]")
+    assert caught.value.text == "[1, 1]"
+    assert caught.value.path == "$"
+    # Unknown words and mistakes stay errors.
+    refused("$.uniqeItems", {"uniqeItems": True}, unsupported="check")
+
+
+def test_an_option_that_nothing_fits_is_left_out() -> None:
+    schema = {"type": "string", "anyOf": [{"type": "integer"}, {"maxLength": 2}, False]}
+    check(Grammar.json_schema(schema), ['"ab"'], ["1", '"abc"'])
+    endless = {"type": "array", "items": {"$ref": "#/$defs/e"}, "minItems": 1}
+    union = {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/e"}], "$defs": {"e": endless}}
+    check(Grammar.json_schema(union), ["null"], ["[", "[]"])
+    deep = {"type": "object", "properties": {"a": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}}
+    check(Grammar.json_schema({**deep, "required": ["a"]}), ['{"a": {"a": null}}'], ["{}"])
+
+
+def test_how_json_is_written() -> None:
+    schema = {"type": "object", "properties": {"b": {"type": "integer"}, "a": {"type": "array"}}}
+    grammar = Grammar.json_schema(schema)
+    check(
+        grammar,
+        ['{"b": 1, "a": []}', '{"b": 1}', "{}", '{"a": ["x", {"y": 1.5e3}]}'],
+        ['{"b":1}', '{ "b": 1}', '{"a": [], "b": 1}', '{"b": 1,"a": []}', '{"b": 01}', '{"c": 1}'],
+    )
+    spaced = Grammar.json_schema(schema, whitespace=2)
+    check(
+        spaced,
+        ['{"b":1,"a":[]}', '{\n "b" : 1 , "a": [ ] }', "{  }"],
+        ['{   "b":1}', '{"b":1   }', ' {"b":1}', '{"b":1} '],
+    )
+    assert spaced.parse('{\n "b" : 1}') == {"b": 1}
+
+
+def test_silence_of_a_schema() -> None:
+    named = {"properties": {"a": {"type": "integer"}}}
+    check(Grammar.json_schema(named), ['{"a": 1}', "{}"], ['{"b": 1}', "5"])
+    check(Grammar.json_schema(named, open=True), ['{"a": 1, "b": 1}', "5", '{"b": 1}'], ['{"a": ""}'])
+    told = {**named, "additionalProperties": {"type": "null"}}
+    check(Grammar.json_schema(told), ['{"a": 1, "b": null}'], ['{"b": 1}', '{"b": null, "a": 1}'])
+
+
+def test_what_would_not_end_does() -> None:
+    short = {"max_string_length": 3, "max_items": 2, "max_integer_digits": 2, "max_depth": 1}
+    more = {"max_fraction_digits": 1, "max_extra_keys": 1, "max_key_length": 2}
+    grammar = Grammar.json(**short, **more)
+    check(
+        grammar,
+        ['"abc"', "[1, 2]", "99", "1.5", '{"ab": 1}', "[]", '"\\n\\"\\u00e9"'.replace("\\u00e9", "é")],
+        ['"abcd"', "[1, 2, 3]", "100", "1.55", '{"a": 1, "b": 2}', '{"abc": 1}', "[[]]", '"\\ud800"'],
+    )
+    # A schema's own bounds go before.
+    check(Grammar.json_schema({"type": "string", "minLength": 5}, **short), ['"abcde"'], ['"abc"'])
+    check(Grammar.json_schema({"type": "integer", "minimum": 1000}, **short), ["1234"], ["99"])
+    check(Grammar.json_schema({"type": "string", "maxLength": 5}, **short), ['"abcde"'], ['"abcdef"'])
+
+
+def test_numbers_at_their_bounds() -> None:
+    for low, high in ((-12.5, 7.25), (0, 1), (0.1, 0.15), (-3, -2.999), (99, 101), (1e-3, 1e3)):
+        for words in (("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum")):
+            schema = {"type": "number", words[0]: low, words[1]: high}
+            judge = jsonschema.Draft202012Validator(schema)
+            grammar = Grammar.json_schema(schema)
+            near = {low, high, low + 0.001, low - 0.001, high + 0.0001, high - 0.0001, 0, -low}
+            for value in {round(v, 6) for v in near} | {int(v) for v in near}:
+                text = f"{Decimal(str(value)):f}"
+                assert accepts(grammar, text) == judge.is_valid(json.loads(text)), (schema, text)
+    check(Grammar.json_schema({"type": "integer", "minimum": -3}), ["-3", "0", "12"], ["-4", "-0", "1.0"])
+    big = Grammar.json_schema({"type": "integer", "multipleOf": 365, "minimum": 0})
+    check(big, ["0", "365", "730", "36500000"], ["366", "1"])
+
+
+def test_parse_says_what_is_wrong() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    grammar = Grammar.json_schema(schema)
+    assert grammar.parse('{"a": 3}') == {"a": 3}
+    assert grammar.parse('{"a":3 }') == {"a": 3}  # other white space is no other value
+    for text in ("", "{", '{"a', '{"a": 3', '{"a": '):
+        with pytest.raises(IncompleteError) as short:
+            grammar.parse(text)
+        assert short.value.text == text
+        assert "max_tokens" in short.value.hint
+    for text in ("x", '{"a": x', '{"a": "3"}', '{"b": 1}', "[]", '{"a": NaN}', '{"a": 3} x', "[" * 9999):
+        with pytest.raises(InvalidOutputError) as wrong:
+            grammar.parse(text)
+        assert wrong.value.text == text
+
+
+def test_envelopes_files_and_older_spellings(tmp_path: Any) -> None:
+    inner = {"type": "object", "properties": {"a": {"$ref": "#/definitions/x"}}, "required": ["a"]}
+    inner["definitions"] = {"x": {"type": "integer"}}
+    envelope = {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": inner}}
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(inner))
+    for schema in (inner, envelope, json.dumps(inner), file):
+        check(Grammar.json_schema(schema), ['{"a": 1}'], ["{}", '{"a": ""}'])
+    check(Grammar.json_schema({"type": "json_object"}), ["{}", '{"x": [1]}'], ["[]"])
+    with pytest.raises(GrammarError, match=r"missing\.json"):
+        Grammar.json_schema(tmp_path / "missing.json")

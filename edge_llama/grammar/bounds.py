@@ -22,6 +22,17 @@ MAX_SHORTEST = 100_000
 MAX_REPEAT = 1_000_000
 
 
+def require_text(text: str, what: str) -> None:
+    """Refuse a text that UTF-8 cannot say."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise GrammarError(
+            f"{what} holds half of a surrogate pair at character {error.start + 1}",
+            hint="Use text that UTF-8 can say.",
+        ) from None
+
+
 def too_large(what: str, limit: str, path: str | None = None) -> GrammarError:
     """Return the error for a grammar beyond one of the bounds above."""
     return GrammarError(

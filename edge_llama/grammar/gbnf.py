@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import GrammarError, one_line
-from .bounds import MAX_DEPTH, MAX_REPEAT, MAX_RULES, MAX_TEXT, too_large
+from .bounds import MAX_DEPTH, MAX_REPEAT, MAX_RULES, MAX_TEXT, require_text, too_large
 from .cfg import Cfg, Ref, Token, leaves
 from .charset import ANY, NONE, CharSet
 from .recognise import checked_text
@@ -68,6 +68,7 @@ class _Parser:
     def __init__(self, source: str) -> None:
         if len(source) > MAX_TEXT:
             raise too_large("the GBNF text", f"{MAX_TEXT} characters")
+        require_text(source, "the GBNF text")
         self._text = source
         self._at = 0
         self._depth = 0

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import GrammarError, IncompleteError
 from ..rules import with_options
+from .bounds import require_text
 from .lark import LarkText
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
+    from .lark import TokenNames
     from .source import Source
 
 #: What models write between the end of their reasoning and JSON.
@@ -91,15 +92,16 @@ class Grammar:
                 + ("the marker is empty" if not marker else f"it begins after {self.marker!r}"),
                 hint='Give one marker, as in Grammar.json().after("</think>").',
             )
+        require_text(marker, "the marker")
         return Grammar(self.source, marker)
 
-    def lowered(self, find_token: Callable[[str], int]) -> str:
+    def lowered(self, names: TokenNames, *, forcing: bool = True) -> str:
         """Return the grammar as llguidance reads it, without the free text before the marker."""
-        lark = LarkText(find_token)
+        lark = LarkText(names)
         start = self.source.lower(lark)
         if self.marker is not None and self.source.spaced:
             start = lark.rule(f"{lark.terminal(_SPACE)}? {start}")
-        return lark.serialize(start)
+        return lark.serialize(start, forcing=forcing)
 
     def parse(self, text: str) -> Any:
         """Return the value that ``text`` stands for.

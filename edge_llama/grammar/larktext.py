@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import GrammarError
-from .bounds import MAX_RULES, too_large
+from .bounds import MAX_RULES, require_text, too_large
 from .cfg import Cfg, Opaque, Ref
 from .charset import NONE
 from .recognise import checked_text
@@ -34,6 +34,7 @@ class LarkSource:
     def __post_init__(self) -> None:
         if len(self.text) > _MAX_LARK:
             raise too_large("the Lark text", f"{_MAX_LARK} characters")
+        require_text(self.text, "the Lark text")
         if len(_RULE.findall(self.text)) > MAX_RULES:
             raise too_large("the Lark text", f"{MAX_RULES} rules")
         if "%lark" in self.text:

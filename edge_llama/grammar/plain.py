@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import GrammarError, one_line
+from ..errors import GrammarError
 from .anchors import StrayAnchorError, whole
-from .bounds import MAX_SIZE, too_large
+from .bounds import MAX_SIZE, require_text, too_large
 from .recognise import checked_text
 from .regexp import RegexParser
 from .regular import Alt, Regular, Text
@@ -72,11 +72,7 @@ class ChoiceSource(RegularSource):
         if sum(map(len, self.texts)) > 10 * MAX_SIZE:
             raise too_large("the choice", f"{10 * MAX_SIZE} characters")
         for one in self.texts:
-            if not one.isascii() and any(0xD800 <= ord(char) < 0xE000 for char in one):
-                raise GrammarError(
-                    f"the choice {one_line(one)!r} holds half of a surrogate pair",
-                    hint="Use text that UTF-8 can say.",
-                )
+            require_text(one, "a choice")
 
     def tree(self) -> Regular:
         """Return the language."""

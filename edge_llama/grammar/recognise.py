@@ -12,10 +12,22 @@ from .engine import build_engine
 from .lark import LarkText
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llguidance import LLMatcher
 
     from .regular import Regular
     from .source import Source
+
+
+class _NoTokens:
+    end_tokens: Sequence[int] = ()
+
+    def find(self, which: int | str) -> int:
+        raise GrammarError(
+            f"{one_line(str(which))} is a token of a model",
+            hint="Such a grammar needs a vocabulary.",
+        )
 
 
 @functools.lru_cache(maxsize=1)
@@ -54,7 +66,7 @@ def build_check(body: str) -> LLMatcher:
     Raises:
         GrammarError: it is malformed, or no text fits it.
     """
-    lark = LarkText(_no_token)
+    lark = LarkText(_NoTokens())
     return build_engine(lark.serialize(lark.terminal(body)), byte_tokenizer())
 
 
@@ -99,11 +111,5 @@ def byte_engine(source: Source) -> LLMatcher:
 
 @functools.lru_cache(maxsize=32)
 def _engine(source: Source) -> LLMatcher:
-    lark = LarkText(_no_token)
+    lark = LarkText(_NoTokens())
     return build_engine(lark.serialize(source.lower(lark)), byte_tokenizer())
-
-
-def _no_token(which: str) -> int:
-    raise GrammarError(
-        f"{one_line(which)} is a token of a model", hint="Such a grammar needs a vocabulary."
-    )

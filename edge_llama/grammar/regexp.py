@@ -206,7 +206,7 @@ class RegexParser:
         if self._flavour == "javascript" and (flags or off):
             raise self.fault("flags in a group", supported=False)
         unknown = set(flags + off) - set("isau")
-        if unknown or (found["end"] == ")" and (self._at != 2 or self._depth != 1 or off)):
+        if unknown or (found["end"] == ")" and (self._at != 1 or self._depth != 1 or off)):
             raise self.fault(f"flags {found[0]}", supported=False)
         for flag, name in (("i", "_ignore_case"), ("s", "_dot_all"), ("a", "_ascii")):
             if flag in flags or flag in off:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GrammarError, InvalidOutputError, one_line
-from .bounds import MAX_HOLES, too_large
+from .bounds import MAX_HOLES, require_text, too_large
 from .cfg import Cfg, Ref
 from .recognise import checked_text, ends_of
 from .regular import Alt, Regular, Repeat, Seq, Text
@@ -33,6 +33,7 @@ class TemplateSource:
     def of(cls, template: str, holes: Mapping[str, Grammar]) -> TemplateSource:
         """Read ``template``, where ``{name}`` is a hole and ``{{``, ``}}`` are braces."""
         parts: list[str | tuple[str, Source]] = []
+        require_text(template, "the template")
         seen: set[str] = set()
         fixed, last = "", 0
         for found in _HOLE.finditer(template):

@@ -96,22 +96,29 @@ class Tokens:
         tokens = self._longest(data)
         return tokens if self._spell(tokens) == data else None
 
-    def find(self, text: str) -> int:
-        """Return the token whose text is exactly ``text``, a control token if there is one.
+    def find(self, which: int | str) -> int:
+        """Return the token of that id, or whose text that is, a control token if there is one.
 
         Raises:
-            GrammarError: there is none.
+            GrammarError: there is none, or it ends a generation.
         """
-        data = text.encode()
-        for token in self.special_token_ids:
-            if self.tokens[token] == data:
-                return token
-        if data not in self._ids:
+        found: int | None = None
+        if isinstance(which, int):
+            found = which if which < len(self.tokens) else None
+        else:
+            data = which.encode()
+            special = [*self.special_token_ids, *self.end_tokens]
+            named = (token for token in special if self.tokens[token] == data)
+            found = next(named, self._ids.get(data))
+        if found is None or found in self.end_tokens:
+            why = "the model has no token" if found is None else "a generation ends with"
             raise GrammarError(
-                f"the model's vocabulary has no token {one_line(text)!r}",
-                hint="Write the text in quotes, or use a model that has it.",
+                f"{why} {one_line(str(which))!r}",
+                hint="Leave it out: a text that is complete may end."
+                if found is not None
+                else "Write the text in quotes, or use a model that has it.",
             )
-        return self._ids[data]
+        return found
 
     @functools.cached_property
     def _ids(self) -> dict[bytes, int]:

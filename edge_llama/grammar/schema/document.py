@@ -72,6 +72,8 @@ def load(schema: object) -> str:
     if isinstance(schema, str | bytes):
         schema = _parsed(schema, name)
     value = _unwrapped(schema)
+    if not isinstance(value, dict | bool):
+        raise fault("$", "a schema must be an object, true or false")
     _measure(value)
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidOutputError, one_line
 from ..cfg import Cfg, Opaque, Ref
-from ..charset import CharSet
+from ..charset import DIGITS, NONE, CharSet
 from ..recognise import checked_text, incomplete
+from .model import AnyJson, Numbers, Union, Values
 from .document import DERIVED, Document, fault, load
 from .options import JsonOptions
 from .productive import prune
@@ -20,6 +22,7 @@ from .writer import Writer
 
 if TYPE_CHECKING:
     from ..lark import LarkText
+    from .model import Key, Node
 
 _BEGINS = CharSet.chars('{["-0123456789tfn')
 _NUMBER = CharSet.chars("0123456789.eE")
@@ -40,7 +43,7 @@ class SchemaSource:
     def of(cls, schema: object, options: JsonOptions) -> SchemaSource:
         """Return the source for a dict, JSON text, a file, or a type."""
         kind = None
-        if not isinstance(schema, dict | str | bytes | bool) and not hasattr(schema, "open"):
+        if not isinstance(schema, dict | str | bytes | int | float | list | Path | None):
             kind, schema = schema, schema_of(schema)
         found = cls(load(schema), options, kind)
         found.reader()  # so that mistakes show at once
@@ -64,7 +67,8 @@ class SchemaSource:
 
     def part(self) -> Cfg:
         """Return it as something that writes itself."""
-        leaf = Opaque(self, _BEGINS, _NUMBER)
+        reader = self.reader()
+        leaf = Opaque(self, _BEGINS, _goes_on(reader, reader.root, set()))
         return Cfg({"json": leaf, "root": Ref("json")}, "root")
 
     def value(self, text: str) -> Any:
@@ -98,6 +102,25 @@ class SchemaSource:
             hint="Generate it with this grammar, or correct the text.",
             text=text,
         )
+
+
+def _goes_on(reader: Reader, option: Node | Key, seen: set[Key]) -> CharSet:
+    """Return the characters that a value at the top could go on with: digits after a number."""
+    node = option
+    if isinstance(option, tuple):
+        if option in seen:
+            return NONE
+        seen.add(option)
+        node = reader.nodes.get(option)
+    if isinstance(node, Union):
+        found = NONE
+        for one in node.options:
+            found |= _goes_on(reader, one, seen)
+        return found
+    if isinstance(node, Numbers):
+        return DIGITS if node.integer else _NUMBER
+    numeric = isinstance(node, Values) and any(isinstance(v, int | float) for v in node.values)
+    return _NUMBER if numeric or isinstance(node, AnyJson) else NONE
 
 
 def _no_constant(name: str) -> Any:
