@@ -67,7 +67,8 @@ class Peer:
         view["id"], view["logit"] = np.arange(self._count), 1
         array = self._lib.llama_token_data_array(self._data, self._count, -1, False)
         self._lib.llama_sampler_apply(self._sampler, ctypes.byref(array))
-        return np.isfinite(view["logit"]).copy()
+        allowed: np.ndarray[Any, Any] = np.isfinite(view["logit"])
+        return allowed
 
     def accept(self, token: int) -> None:
         self._lib.llama_sampler_accept(self._sampler, token)

@@ -8,7 +8,7 @@ import random
 from decimal import Decimal
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from grammars import BYTES, accepts, check, mutated, refused, walk, written
@@ -49,32 +49,61 @@ ATOMS: dict[str, list[dict[str, Any]]] = {
     "string": [
         *({"minLength": 2}, {"maxLength": 2}, {"minLength": 1, "maxLength": 3}, {"pattern": "b"}),
         *({"pattern": "^a"}, {"pattern": "b$"}, {"pattern": "^[a-c]*$"}, {"pattern": "^(a|b\\d)$"}),
-        *({"enum": ["a", "é"]}, {"const": "ab"}, {"not": {"enum": ["a"]}}, {"not": {"pattern": "a"}}),
+        *(
+            {"enum": ["a", "é"]},
+            {"const": "ab"},
+            {"not": {"enum": ["a"]}},
+            {"not": {"pattern": "a"}},
+        ),
         *({"format": name} for name in ("date", "date-time", "email", "hostname", "ipv4", "ipv6")),
         *({"format": name} for name in ("uuid", "duration", "json-pointer", "uri", "time")),
-    ],  # fmt: skip
+    ],
     "array": [
         *({"items": {"type": "integer"}}, {"minItems": 2}, {"maxItems": 1}, {"items": False}),
         *({"prefixItems": [{"type": "integer"}]}, {"prefixItems": [{}, {"type": "string"}]}),
         *({"prefixItems": [{"type": "null"}], "items": {"type": "integer"}}, {"maxItems": 0}),
-        *({"prefixItems": [{"const": 1}], "items": False, "minItems": 1}, {"contains": {"const": 5}}),
-        *({"contains": {"const": 5}, "maxContains": 1}, {"contains": {"minimum": 2}, "minContains": 2}),
-        *({"contains": {"const": 1}, "minItems": 2, "maxItems": 3}, {"contains": False, "minContains": 0}),
+        *(
+            {"prefixItems": [{"const": 1}], "items": False, "minItems": 1},
+            {"contains": {"const": 5}},
+        ),
+        *(
+            {"contains": {"const": 5}, "maxContains": 1},
+            {"contains": {"minimum": 2}, "minContains": 2},
+        ),
+        *(
+            {"contains": {"const": 1}, "minItems": 2, "maxItems": 3},
+            {"contains": False, "minContains": 0},
+        ),
         *({"items": {"enum": [1, 2, "a", "b"]}, "uniqueItems": True}, {"uniqueItems": False}),
         *({"const": [1, 2]}, {"enum": [[], ["a"]]}, {"unevaluatedItems": {"type": "string"}}),
         {"items": [{"type": "integer"}], "additionalItems": {"type": "integer"}},
-    ],  # fmt: skip
+    ],
     "object": [
-        *({"properties": NULLS}, {"required": ["a"]}, {"required": ["b", "a"]}, {"minProperties": 1}),
+        *(
+            {"properties": NULLS},
+            {"required": ["a"]},
+            {"required": ["b", "a"]},
+            {"minProperties": 1},
+        ),
         *({"properties": NULLS, "additionalProperties": False}, {"maxProperties": 1}),
         *({"additionalProperties": {"type": "integer"}}, {"additionalProperties": False}),
-        *({"properties": {"a": {}}, "additionalProperties": {"type": "string"}}, {"maxProperties": 0}),
+        *(
+            {"properties": {"a": {}}, "additionalProperties": {"type": "string"}},
+            {"maxProperties": 0},
+        ),
         *({"patternProperties": {"^x": {"type": "string"}}}, {"propertyNames": {"maxLength": 1}}),
         *({"patternProperties": {"^x": {}, "y$": {"minimum": 5}}, "additionalProperties": False},),
         *({"propertyNames": {"enum": ["a", "b"]}}, {"dependentRequired": {"a": ["b"]}}),
         *({"dependentSchemas": {"a": {"required": ["c"]}}}, {"dependencies": {"b": ["a"]}}),
         *({"properties": NULLS, "minProperties": 2, "additionalProperties": False},),
-        *({"properties": NULLS, "required": ["c"], "maxProperties": 2, "additionalProperties": False},),
+        *(
+            {
+                "properties": NULLS,
+                "required": ["c"],
+                "maxProperties": 2,
+                "additionalProperties": False,
+            },
+        ),
         *({"const": {"a": 1}}, {"enum": [{}, {"a": {"a": 1}}]}, {"not": {"required": ["a"]}}),
         *({"properties": {"a": {}}, "unevaluatedProperties": {"type": "integer"}},),
         {
@@ -83,7 +112,7 @@ ATOMS: dict[str, list[dict[str, Any]]] = {
             "then": {"required": ["v"]},
             "else": {"properties": {"v": False}},
         },
-    ],  # fmt: skip
+    ],
 }
 
 
@@ -171,11 +200,11 @@ def test_every_keyword_is_enforced_or_refused_by_name() -> None:
         try:
             grammar = Grammar.json_schema(schema, open=True)
         except GrammarError as error:
-            assert error.path, (schema, error)
-            assert error.path.startswith("$"), (schema, error)
+            assert error.path, (schema, error)  # noqa: PT017 - either is fine, but an error must be whole
+            assert error.path.startswith("$"), (schema, error)  # noqa: PT017 - either is fine, but an error must be whole
             judge = oracle(schema)
             if "nothing fits" in str(error):
-                assert not any(judge.is_valid(value) for value in POOL), (schema, str(error))
+                assert not any(judge.is_valid(value) for value in POOL), (schema, str(error))  # noqa: PT017 - either is fine, but an error must be whole
             refusals += "not enforced" in str(error)
             continue
         enforced += 1
@@ -298,7 +327,9 @@ def test_how_json_is_written() -> None:
 def test_silence_of_a_schema() -> None:
     named = {"properties": {"a": {"type": "integer"}}}
     check(Grammar.json_schema(named), ['{"a": 1}', "{}"], ['{"b": 1}', "5"])
-    check(Grammar.json_schema(named, open=True), ['{"a": 1, "b": 1}', "5", '{"b": 1}'], ['{"a": ""}'])
+    check(
+        Grammar.json_schema(named, open=True), ['{"a": 1, "b": 1}', "5", '{"b": 1}'], ['{"a": ""}']
+    )
     told = {**named, "additionalProperties": {"type": "null"}}
     check(Grammar.json_schema(told), ['{"a": 1, "b": null}'], ['{"b": 1}', '{"b": null, "a": 1}'])
 
@@ -309,13 +340,32 @@ def test_what_would_not_end_does() -> None:
     grammar = Grammar.json(**short, **more)
     check(
         grammar,
-        ['"abc"', "[1, 2]", "99", "1.5", '{"ab": 1}', "[]", '"\\n\\"\\u00e9"'.replace("\\u00e9", "é")],
-        ['"abcd"', "[1, 2, 3]", "100", "1.55", '{"a": 1, "b": 2}', '{"abc": 1}', "[[]]", '"\\ud800"'],
+        [
+            '"abc"',
+            "[1, 2]",
+            "99",
+            "1.5",
+            '{"ab": 1}',
+            "[]",
+            '"\\n\\"\\u00e9"'.replace("\\u00e9", "é"),
+        ],
+        [
+            '"abcd"',
+            "[1, 2, 3]",
+            "100",
+            "1.55",
+            '{"a": 1, "b": 2}',
+            '{"abc": 1}',
+            "[[]]",
+            '"\\ud800"',
+        ],
     )
     # A schema's own bounds go before.
     check(Grammar.json_schema({"type": "string", "minLength": 5}, **short), ['"abcde"'], ['"abc"'])
     check(Grammar.json_schema({"type": "integer", "minimum": 1000}, **short), ["1234"], ["99"])
-    check(Grammar.json_schema({"type": "string", "maxLength": 5}, **short), ['"abcde"'], ['"abcdef"'])
+    check(
+        Grammar.json_schema({"type": "string", "maxLength": 5}, **short), ['"abcde"'], ['"abcdef"']
+    )
 
 
 def test_numbers_at_their_bounds() -> None:
@@ -328,7 +378,11 @@ def test_numbers_at_their_bounds() -> None:
             for value in {round(v, 6) for v in near} | {int(v) for v in near}:
                 text = f"{Decimal(str(value)):f}"
                 assert accepts(grammar, text) == judge.is_valid(json.loads(text)), (schema, text)
-    check(Grammar.json_schema({"type": "integer", "minimum": -3}), ["-3", "0", "12"], ["-4", "-0", "1.0"])
+    check(
+        Grammar.json_schema({"type": "integer", "minimum": -3}),
+        ["-3", "0", "12"],
+        ["-4", "-0", "1.0"],
+    )
     big = Grammar.json_schema({"type": "integer", "multipleOf": 365, "minimum": 0})
     check(big, ["0", "365", "730", "36500000"], ["366", "1"])
 
@@ -343,7 +397,16 @@ def test_parse_says_what_is_wrong() -> None:
             grammar.parse(text)
         assert short.value.text == text
         assert "max_tokens" in short.value.hint
-    for text in ("x", '{"a": x', '{"a": "3"}', '{"b": 1}', "[]", '{"a": NaN}', '{"a": 3} x', "[" * 9999):
+    for text in (
+        "x",
+        '{"a": x',
+        '{"a": "3"}',
+        '{"b": 1}',
+        "[]",
+        '{"a": NaN}',
+        '{"a": 3} x',
+        "[" * 9999,
+    ):
         with pytest.raises(InvalidOutputError) as wrong:
             grammar.parse(text)
         assert wrong.value.text == text
@@ -352,7 +415,10 @@ def test_parse_says_what_is_wrong() -> None:
 def test_envelopes_files_and_older_spellings(tmp_path: Any) -> None:
     inner = {"type": "object", "properties": {"a": {"$ref": "#/definitions/x"}}, "required": ["a"]}
     inner["definitions"] = {"x": {"type": "integer"}}
-    envelope = {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": inner}}
+    envelope = {
+        "type": "json_schema",
+        "json_schema": {"name": "n", "strict": True, "schema": inner},
+    }
     file = tmp_path / "schema.json"
     file.write_text(json.dumps(inner))
     for schema in (inner, envelope, json.dumps(inner), file):

@@ -32,7 +32,24 @@ def test_a_regex_means_what_python_means(pattern: str) -> None:
     assert any(text is not None for text in texts)
     for text in texts:
         assert text is None or known.fullmatch(text), text
-    pool = ["", "a", "b", "ab", "abc", "aab", "aaa", "abb", "A", "aBc", "a\nc", "a b", "é", "²", "٣", "x"]
+    pool = [
+        "",
+        "a",
+        "b",
+        "ab",
+        "abc",
+        "aab",
+        "aaa",
+        "abb",
+        "A",
+        "aBc",
+        "a\nc",
+        "a b",
+        "é",
+        "²",
+        "٣",
+        "x",
+    ]
     pool += [mutated(text, chance) for text in texts if text is not None for _ in range(5)]
     for text in pool:
         assert accepts(grammar, text) == bool(known.fullmatch(text)), text
@@ -58,7 +75,9 @@ def test_what_is_not_regular_is_named(pattern: str, what: str) -> None:
 
 def test_a_choice_is_one_of_its_texts() -> None:
     grammar = Grammar.choice("yes", "yesterday", "no", "", "a.b", 'q"/\\\n', "é")
-    check(grammar, ["yes", "yesterday", "no", "", "a.b", 'q"/\\\n', "é"], ["yest", "axb", "n", "nono"])
+    check(
+        grammar, ["yes", "yesterday", "no", "", "a.b", 'q"/\\\n', "é"], ["yest", "axb", "n", "nono"]
+    )
     assert grammar.parse("yes") == "yes"
     with pytest.raises(IncompleteError):
         grammar.parse("yest")
@@ -66,7 +85,7 @@ def test_a_choice_is_one_of_its_texts() -> None:
         grammar.parse("nono")
     for wrong in ((), (5,)):
         with pytest.raises(GrammarError, match="texts"):
-            Grammar.choice(*wrong)  # type: ignore[arg-type]
+            Grammar.choice(*wrong)
 
 
 def test_a_template_is_filled() -> None:
@@ -91,7 +110,9 @@ def test_holes_side_by_side_are_read_exactly() -> None:
     words = Grammar.template("{a}{b}x", a=Grammar.regex("[a-z]+"), b=Grammar.regex("[a-z]"))
     check(words, ["abx", "abcx", "xxx"], ["ax", "x", "abc"])
     assert words.parse("abcx") == {"a": "ab", "b": "c"}
-    nested = Grammar.template("<{t}>", t=Grammar.template("{n}:{v}", n=Grammar.regex(r"\w+"), v=words))
+    nested = Grammar.template(
+        "<{t}>", t=Grammar.template("{n}:{v}", n=Grammar.regex(r"\w+"), v=words)
+    )
     assert nested.parse("<k:abx>") == {"t": {"n": "k", "v": {"a": "a", "b": "b"}}}
     gbnf = Grammar.gbnf('root ::= "(" root ")" | [a-z]*')
     both = Grammar.template("{g}{h}", g=gbnf, h=Grammar.choice("!", "a!"))
@@ -103,7 +124,13 @@ def test_holes_side_by_side_are_read_exactly() -> None:
 
 @pytest.mark.parametrize(
     ("text", "what"),
-    [("{a", "single"), ("a}", "single"), ("{a}{a}", "twice"), ("{b}", "fills"), ("none", "no hole")],
+    [
+        ("{a", "single"),
+        ("a}", "single"),
+        ("{a}{a}", "twice"),
+        ("{b}", "fills"),
+        ("none", "no hole"),
+    ],
 )
 def test_a_template_s_mistakes_are_named(text: str, what: str) -> None:
     with pytest.raises(GrammarError, match=what):

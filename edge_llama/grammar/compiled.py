@@ -67,7 +67,7 @@ class CompiledGrammar:
     @functools.cached_property
     def overshooting(self) -> list[int]:
         """Return the tokens that may end the marker and go on after it."""
-        assert self.marker is not None
+        assert self.marker is not None  # noqa: S101 - only asked for with a marker
         return overshooting(self.marker, self.tokens.tokens)
 
 

@@ -110,7 +110,7 @@ class _Parser:
     def _skip(self, *, lines: bool) -> None:
         pattern = _SPACE_AND_LINES if lines else _SPACE
         found = pattern.match(self._text, self._at)
-        assert found is not None
+        assert found is not None  # noqa: S101 - it matches nothing too
         self._at = found.end()
 
     def _name(self, what: str) -> str:
@@ -142,7 +142,7 @@ class _Parser:
             self._skip(lines=nested)
         return items[0] if len(items) == 1 else Seq(tuple(items))
 
-    def _item(self) -> Regular | None:
+    def _item(self) -> Regular | None:  # noqa: PLR0911 - one line per kind
         char = self._text[self._at]
         if char == '"':
             return self._literal()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import GrammarError, IncompleteError
+from ..errors import GrammarError, IncompleteError, InvalidOutputError
 from ..rules import with_options
 from .bounds import require_text
 from .lark import LarkText
@@ -110,14 +110,17 @@ class Grammar:
             IncompleteError: the text ends inside the structure.
             InvalidOutputError: the text is not what this grammar asks for.
         """
-        if self.marker is not None:
-            _, found, text = text.partition(self.marker)
-            if not found:
-                raise IncompleteError(
-                    f"the text ends before {self.marker!r}",
-                    hint="Allow more tokens (max_tokens).",
-                    text=text,
-                )
-            if self.source.spaced:
-                text = text.lstrip(" \n")
-        return self.source.value(text)
+        if self.marker is None:
+            return self.source.value(text)
+        _, found, rest = text.partition(self.marker)
+        if not found:
+            raise IncompleteError(
+                f"the text ends before {self.marker!r}",
+                hint="Allow more tokens (max_tokens).",
+                text=text,
+            )
+        try:
+            return self.source.value(rest.lstrip(" \n") if self.source.spaced else rest)
+        except (IncompleteError, InvalidOutputError) as error:
+            error.text = text
+            raise

@@ -69,8 +69,8 @@ class ChoiceSource(RegularSource):
                 "a choice is made of texts, and of at least one",
                 hint='Write Grammar.choice("yes", "no").',
             )
-        if sum(map(len, self.texts)) > 10 * MAX_SIZE:
-            raise too_large("the choice", f"{10 * MAX_SIZE} characters")
+        if sum(map(len, self.texts)) > 4 * MAX_SIZE:
+            raise too_large("the choice", f"{4 * MAX_SIZE} characters")
         for one in self.texts:
             require_text(one, "a choice")
 

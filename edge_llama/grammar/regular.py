@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .charset import NONE, CharSet, escaped
@@ -189,7 +190,7 @@ class Alt(Regular):
     def deterministic(self) -> bool:
         """Whether each character has one place."""
         ranges = sorted(pair for item in self.items for pair in item.first.ranges)
-        apart = all(one[1] < two[0] for one, two in zip(ranges, ranges[1:], strict=False))
+        apart = all(one[1] < two[0] for one, two in pairwise(ranges))
         return apart and all(item.deterministic for item in self.items)
 
     @cached_property

@@ -56,10 +56,10 @@ class Tokens:
         count = vocabulary.n_vocab
         self.tokens = [vocabulary.spelling(token) for token in range(count)]
         self.special_token_ids = [token for token in range(count) if vocabulary.is_control(token)]
-        self.end_tokens = list(vocabulary.end_tokens)
+        self.end_tokens: Sequence[int] = list(vocabulary.end_tokens)
         self.eos_token_id = self.end_tokens[0] if self.end_tokens else None
         self._sentinel = self._find_sentinel(vocabulary)
-        self.tokenizer = LLTokenizer(self, eos_token=self.end_tokens or None)  # type: ignore[arg-type]
+        self.tokenizer = LLTokenizer(self, eos_token=list(self.end_tokens) or None)  # type: ignore[arg-type]
 
     def __call__(self, text: str) -> list[int]:
         """Return the model's own tokens of ``text``; llguidance calls it for forced text.
@@ -80,9 +80,9 @@ class Tokens:
         return self._longest(data)
 
     def _find_sentinel(self, vocabulary: Vocabulary) -> tuple[bytes, list[int]]:
-        """Return text, and its tokens, that go before text so that no space is put before it.
+        r"""Return text, and its tokens, that go before text so that no space is put before it.
 
-        SentencePiece vocabularies do that at the beginning; \\x02 is merged with nothing.
+        SentencePiece vocabularies do that at the beginning; \x02 is merged with nothing.
         """
         if self._spell(vocabulary.encode(b"a")) == b"a":
             return b"", []

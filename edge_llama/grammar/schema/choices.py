@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Alternatives that one keyword may come down to.
 _MAX_OPTIONS = 256
+#: Pairs of options of a oneOf that are kept apart by denying the other.
+_MAX_OVERLAPS = 60
 _ORDER = ("anyOf", "oneOf", "if", "dependentRequired", "dependentSchemas", "not")
 
 
@@ -54,6 +56,10 @@ class Choices:
             needed = Member({"required": [tag["propertyName"]]}, f"{path}{DERIVED}tag")
             return [[option, needed] for option in options]
         facts = [self._facts(option) for option in options]
+        pairs = ((one, two) for i, one in enumerate(facts) for two in facts[i + 1 :])
+        if sum(not _apart(one, two) for one, two in pairs) > _MAX_OVERLAPS:
+            self._reader.not_enforced(path, f"more than {_MAX_OVERLAPS} pairs may both fit")
+            return [[option] for option in options]
         found = []
         for index, option in enumerate(options):
             others: list[Member] = []

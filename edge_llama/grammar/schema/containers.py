@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .reader import Reader
 
 _MAX_PATTERNS = 3
-_APPLICATORS = frozenset(["$ref", "allOf", "anyOf", "oneOf", "if", "then", "else", "not", "dependentSchemas"])
+_APPLICATORS = {"$ref", "allOf", "anyOf", "oneOf", "if", "then", "else", "not", "dependentSchemas"}
 
 
 def arrays(reader: Reader, members: list[Member]) -> Arrays:
@@ -174,7 +174,7 @@ def _values(
             for pattern in schema.get("patternProperties", ())
             if pattern in matching
         ]
-        if name in schema.get("properties", ()):
+        if name is not None and name in schema.get("properties", ()):
             held.append(member.at("properties", name))
         word = _others_word(reader, member)
         if not held and word is not None:

@@ -186,7 +186,19 @@ class Document:
 
 #: Keywords that hold a schema, a list of schemas, a schema per name.
 ONE = frozenset(
-    ["additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties", "contentSchema"]
+    [
+        "additionalProperties",
+        "contains",
+        "else",
+        "if",
+        "items",
+        "not",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+        "contentSchema",
+    ]
 )
 MANY = frozenset(["allOf", "anyOf", "oneOf", "prefixItems"])
 NAMED = frozenset(["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"])
@@ -208,7 +220,7 @@ def walk(member: Member) -> Iterator[Member]:
                     stack += [current.at(key, name) for name in value]
 
 
-def _rewritten(schema: Any, path: str, *, older: bool) -> Any:
+def _rewritten(schema: Any, path: str, *, older: bool) -> Any:  # noqa: C901 - one branch per kind
     """Return a schema with item lists and ``dependencies`` in today's words."""
     if not isinstance(schema, dict):
         return schema

@@ -16,7 +16,26 @@ TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 #: They describe or name; nothing is asserted. ``discriminator`` is OpenAPI's, beside oneOf.
 ANNOTATIONS = frozenset(
-    ["$anchor", "$comment", "$defs", "$id", "$schema", "$vocabulary", "contentEncoding", "contentMediaType", "contentSchema", "default", "definitions", "deprecated", "description", "discriminator", "examples", "readOnly", "title", "writeOnly"]
+    [
+        "$anchor",
+        "$comment",
+        "$defs",
+        "$id",
+        "$schema",
+        "$vocabulary",
+        "contentEncoding",
+        "contentMediaType",
+        "contentSchema",
+        "default",
+        "definitions",
+        "deprecated",
+        "description",
+        "discriminator",
+        "examples",
+        "readOnly",
+        "title",
+        "writeOnly",
+    ]
 )
 
 

@@ -70,7 +70,7 @@ def _inside(tree: Regular) -> Regular:
         return Repeat(_inside(tree.item), tree.low, tree.high)
     if isinstance(tree, Text):
         return Text("".join(map(_written, tree.value)))
-    assert isinstance(tree, Chars)
+    assert isinstance(tree, Chars)  # noqa: S101 - its kind says so
     return character(tree.chars)
 
 

@@ -55,7 +55,7 @@ def negate(reader: Reader, member: Member, depth: int = 0) -> list[Any] | None:
     return found or [False]
 
 
-def _keyword(  # noqa: PLR0911, C901 - one line per keyword
+def _keyword(  # noqa: C901, PLR0911, PLR0912 - one line per keyword
     reader: Reader, member: Member, keyword: str, value: Any, depth: int
 ) -> list[Any] | None:
     if keyword == "type":

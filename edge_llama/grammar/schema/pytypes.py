@@ -7,8 +7,9 @@ str, int, float, bool, None, date, time, datetime, UUID, Any, Annotated, and typ
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import enum
+import re
 import types
 import typing
 import uuid
@@ -31,9 +32,9 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     list: {"type": "array"},
 }
 _TEXTUAL: dict[Any, tuple[str, Callable[[str], Any]]] = {
-    datetime.datetime: ("date-time", lambda text: datetime.datetime.fromisoformat(_zone(text))),
-    datetime.date: ("date", datetime.date.fromisoformat),
-    datetime.time: ("time", lambda text: datetime.time.fromisoformat(_zone(text))),
+    dt.datetime: ("date-time", lambda text: dt.datetime.fromisoformat(_plain(text))),
+    dt.date: ("date", dt.date.fromisoformat),
+    dt.time: ("time", lambda text: dt.time.fromisoformat(_plain(text))),
     uuid.UUID: ("uuid", uuid.UUID),
 }
 
@@ -49,7 +50,7 @@ def schema_of(kind: Any) -> dict[str, Any]:
         return _Schemas().whole(kind)
     try:
         schema: dict[str, Any] = adapter.json_schema()
-    except Exception as error:  # what pydantic raises is many
+    except Exception as error:  # noqa: BLE001 - what pydantic raises is many
         raise _unknown(kind, one_line(str(error))) from None
     return schema
 
@@ -84,8 +85,10 @@ def _adapter(kind: Any) -> Any:
         return None  # typing.TypedDict before Python 3.12
 
 
-def _zone(text: str) -> str:
-    return text.replace("Z", "+00:00")  # which Python 3.10 cannot read
+def _plain(text: str) -> str:
+    """Return a time as Python 3.10 can read it: no Z, six digits of a second's fraction."""
+    padded = re.sub(r"\.([0-9]+)", lambda found: f".{found[1]:0<6.6}", text)
+    return padded.replace("Z", "+00:00")
 
 
 def _name(kind: Any) -> str:
@@ -125,7 +128,7 @@ class _Schemas:
         schema = self.of(kind)
         return {**schema, "$defs": self._defs} if self._defs else schema
 
-    def of(self, kind: Any) -> dict[str, Any]:
+    def of(self, kind: Any) -> dict[str, Any]:  # noqa: C901, PLR0911 - one branch per kind
         try:
             if kind in _PLAIN:
                 return dict(_PLAIN[kind])

@@ -12,8 +12,8 @@ from ...errors import InvalidOutputError, one_line
 from ..cfg import Cfg, Opaque, Ref
 from ..charset import DIGITS, NONE, CharSet
 from ..recognise import checked_text, incomplete
-from .model import AnyJson, Numbers, Union, Values
 from .document import DERIVED, Document, fault, load
+from .model import AnyJson, Numbers, Union, Values
 from .options import JsonOptions
 from .productive import prune
 from .pytypes import schema_of, to_object
@@ -106,12 +106,14 @@ class SchemaSource:
 
 def _goes_on(reader: Reader, option: Node | Key, seen: set[Key]) -> CharSet:
     """Return the characters that a value at the top could go on with: digits after a number."""
-    node = option
+    node: Node | None
     if isinstance(option, tuple):
         if option in seen:
             return NONE
         seen.add(option)
         node = reader.nodes.get(option)
+    else:
+        node = option
     if isinstance(node, Union):
         found = NONE
         for one in node.options:

@@ -35,8 +35,8 @@ def terminal(strings: Strings, longest: int) -> str:
         parts.append(f"/{Seq((Text(chr(34)), inside, Text(chr(34)))).pattern()}/")
     parts += [f"/{quoted(tree).pattern()}/" for tree in strings.within]
     if strings.without:
-        denied = " | ".join(f"/{quoted(tree).pattern()}/" for tree in strings.without)
-        parts.append(f"~({denied})")
+        excluded = " | ".join(f"/{quoted(tree).pattern()}/" for tree in strings.without)
+        parts.append(f"~({excluded})")
     return " & ".join(parts)
 
 

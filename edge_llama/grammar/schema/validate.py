@@ -9,7 +9,12 @@ import functools
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
+from jsonschema import (  # type: ignore[import-untyped]
+    Draft202012Validator,
+    FormatChecker,
+    ValidationError,
+    validators,
+)
 
 from .document import step
 from .formats import FORMATS
