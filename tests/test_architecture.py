@@ -17,9 +17,9 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors", "cuts"],
-    ["grammar", "hardware", "install", "units"],
+    ["hardware", "install", "units"],
     ["rules"],
-    ["config", "device", "decoder", "guide", "sampling", "messages", "header"],
+    ["config", "device", "decoder", "grammar", "guide", "sampling", "messages", "header"],
     ["catalog"],
     ["preflight"],
     ["gguf_file"],

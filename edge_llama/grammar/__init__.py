@@ -3,6 +3,7 @@
 from .compiled import CompiledGrammar, compile_grammar
 from .grammar import Grammar
 from .matcher import Matcher
+from .schema.options import JsonOptions
 from .vocabulary import Vocabulary
 
-__all__ = ["CompiledGrammar", "Grammar", "Matcher", "Vocabulary", "compile_grammar"]
+__all__ = ["CompiledGrammar", "Grammar", "JsonOptions", "Matcher", "Vocabulary", "compile_grammar"]

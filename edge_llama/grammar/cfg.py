@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import GrammarError, one_line
-from .bounds import MAX_RULES, too_large
-from .regular import NOTHING, Alt, Chars, Regular, Repeat, Seq
+from .bounds import MAX_LEAVES, MAX_RULES, MAX_SHORTEST, too_large
+from .regular import NOTHING, Alt, Chars, Regular, Repeat, Seq, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +69,8 @@ class Cfg:
                         hint=f"Define {ref} ::= ...",
                         path=name,
                     )
+        if sum(1 for tree in rules.values() for _ in leaves(tree)) > MAX_LEAVES:
+            raise too_large("the grammar", f"{MAX_LEAVES} parts")
         self.root = root
         self.rules = _productive({name: _loop(name, tree) for name, tree in rules.items()}, root)
         self._regular: dict[str, Regular | None] = {}
@@ -202,6 +205,7 @@ def _productive(rules: dict[str, Regular], root: str) -> dict[str, Regular]:
             todo += refs(kept[name])
     if len(kept) > MAX_RULES:
         raise too_large("the grammar", f"{MAX_RULES} rules")
+    _refuse_endless(kept, root)
     return kept
 
 
@@ -215,6 +219,36 @@ def _ends(tree: Regular, known: set[str]) -> bool:
     if isinstance(tree, Repeat):
         return tree.low == 0 or _ends(tree.item, known)
     return bool(tree.chars) if isinstance(tree, Chars) else True
+
+
+def _refuse_endless(rules: dict[str, Regular], root: str) -> None:
+    """Refuse a grammar whose shortest text is longer than anything anybody generates."""
+    users: dict[str, list[str]] = {name: [] for name in rules}
+    for name, tree in rules.items():
+        for ref in refs(tree):
+            users[ref].append(name)
+    shortest: dict[str, float] = dict.fromkeys(rules, math.inf)
+    todo = list(rules)
+    while todo:
+        name = todo.pop()
+        found = _shortest(rules[name], shortest)
+        if found < shortest[name]:
+            shortest[name] = found
+            todo += users[name]
+    if shortest[root] > MAX_SHORTEST:
+        raise too_large("the shortest text of the grammar", f"{MAX_SHORTEST} characters")
+
+
+def _shortest(tree: Regular, known: dict[str, float]) -> float:
+    if isinstance(tree, Ref):
+        return known[tree.name]
+    if isinstance(tree, Seq):
+        return sum(_shortest(item, known) for item in tree.items)
+    if isinstance(tree, Alt):
+        return min((_shortest(item, known) for item in tree.items), default=math.inf)
+    if isinstance(tree, Repeat):
+        return tree.low * _shortest(tree.item, known) if tree.low else 0
+    return len(tree.value) if isinstance(tree, Text) else 1
 
 
 def _pruned(tree: Regular, known: set[str]) -> Regular:

@@ -99,9 +99,15 @@ def _range(low: int, high: int) -> str:
     return _char(low) if low == high else f"{_char(low)}-{_char(high)}"
 
 
+@functools.lru_cache(maxsize=4096)
 def _char(code: int) -> str:
     char = chr(code)
     return char if char.isascii() and char.isalnum() else f"\\u{{{code:x}}}"
+
+
+def escaped(text: str) -> str:
+    """Return a text in the syntax of Rust's regex crate, safe between Lark's slashes."""
+    return "".join([_char(ord(char)) for char in text])
 
 
 NONE = CharSet(())

@@ -15,6 +15,8 @@ from .matcher import Matcher
 from .vocabulary import tokens_of
 
 if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
     from .grammar import Grammar
     from .vocabulary import Tokens, Vocabulary
 
@@ -34,8 +36,8 @@ class CompiledGrammar:
         self.marker = None if grammar.marker is None else grammar.marker.encode()
         self._vocabulary = weakref.ref(vocabulary)
         self._lock = threading.Lock()
-        text = grammar.lowered(self.tokens.find)
-        self._engine = build_engine(text, self.tokens.tokenizer)
+        self._engine = self._build(forcing=True)
+        self._unforced: LLMatcher | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -45,15 +47,27 @@ class CompiledGrammar:
             raise StateError("the model of this grammar is gone", hint="Compile it for another.")
         return vocabulary
 
-    def matcher(self) -> Matcher:
-        """Return a matcher at the beginning: one per generation (about 10 microseconds)."""
+    def matcher(self, *, forcing: bool = True) -> Matcher:
+        """Return a matcher at the beginning: one per generation (about 10 microseconds).
+
+        Without ``forcing``, ``forced`` is always empty and masks are exactly what ``allows`` says:
+        text that must come may then come in any tokens.
+        """
         with self._lock:
-            return Matcher(self, self._engine.deep_copy())
+            if forcing:
+                return Matcher(self, self._engine.deep_copy())
+            if self._unforced is None:
+                self._unforced = self._build(forcing=False)
+            return Matcher(self, self._unforced.deep_copy())
+
+    def _build(self, *, forcing: bool) -> LLMatcher:
+        text = self.grammar.lowered(self.tokens, forcing=forcing)
+        return build_engine(text, self.tokens.tokenizer)
 
     @functools.cached_property
     def overshooting(self) -> list[int]:
         """Return the tokens that may end the marker and go on after it."""
-        assert self.marker is not None
+        assert self.marker is not None  # noqa: S101 - only asked for with a marker
         return overshooting(self.marker, self.tokens.tokens)
 
 

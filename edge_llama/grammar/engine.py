@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 #: Rules that lead to each other are compiled recursively; bounds.MAX_RULES of them fit.
 _STACK = 32 * 1024 * 1024
 _lock = threading.Lock()
+_NOTHING = "no text fits it"
 
 
 def build_engine(text: str, tokenizer: LLTokenizer) -> LLMatcher:
@@ -45,8 +46,20 @@ def build_engine(text: str, tokenizer: LLTokenizer) -> LLMatcher:
     return engine
 
 
+def _reason(message: str) -> str:
+    if message.startswith("NoExtension"):
+        return _NOTHING
+    return message.partition("<backtrace>")[0].partition("<non-verbose/>")[0].strip()
+
+
 def _build(text: str, tokenizer: LLTokenizer) -> LLMatcher | str:
-    limits = LLParserLimits(verbose_errors=False, max_lexer_states=50_000)
+    limits = LLParserLimits(
+        verbose_errors=False,
+        max_lexer_states=50_000,
+        max_items_in_row=5000,
+        initial_lexer_fuel=4_000_000,
+        step_lexer_fuel=500_000,
+    )
     try:
         engine = LLMatcher(tokenizer, text, log_level=0, limits=limits)
         if not engine.is_error():
@@ -54,8 +67,7 @@ def _build(text: str, tokenizer: LLTokenizer) -> LLMatcher | str:
                 engine.is_stopped() or not any(engine.compute_bitmask())
             )
             if stuck and not engine.is_error():
-                return "no text fits it"
-            engine = engine if engine.is_error() else engine
-        return engine.get_error() if engine.is_error() else engine
+                return _NOTHING
+        return _reason(engine.get_error()) if engine.is_error() else engine
     except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
         return f"{type(error).__name__}: {error}"

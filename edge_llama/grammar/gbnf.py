@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import GrammarError, one_line
-from .bounds import MAX_DEPTH, MAX_REPEAT, MAX_RULES, MAX_TEXT, too_large
+from .bounds import MAX_DEPTH, MAX_REPEAT, MAX_RULES, MAX_TEXT, require_text, too_large
 from .cfg import Cfg, Ref, Token, leaves
 from .charset import ANY, NONE, CharSet
 from .recognise import checked_text
-from .regular import Alt, Chars, Regular, Repeat, Seq, text
+from .regular import Alt, Chars, Regular, Repeat, Seq, Text
 
 if TYPE_CHECKING:
     from .lark import LarkText
@@ -36,6 +36,7 @@ class GbnfSource:
 
     text: str
     root: str
+    spaced = False
 
     def __post_init__(self) -> None:
         self._cfg()
@@ -67,6 +68,7 @@ class _Parser:
     def __init__(self, source: str) -> None:
         if len(source) > MAX_TEXT:
             raise too_large("the GBNF text", f"{MAX_TEXT} characters")
+        require_text(source, "the GBNF text")
         self._text = source
         self._at = 0
         self._depth = 0
@@ -108,7 +110,7 @@ class _Parser:
     def _skip(self, *, lines: bool) -> None:
         pattern = _SPACE_AND_LINES if lines else _SPACE
         found = pattern.match(self._text, self._at)
-        assert found is not None
+        assert found is not None  # noqa: S101 - it matches nothing too
         self._at = found.end()
 
     def _name(self, what: str) -> str:
@@ -140,7 +142,7 @@ class _Parser:
             self._skip(lines=nested)
         return items[0] if len(items) == 1 else Seq(tuple(items))
 
-    def _item(self) -> Regular | None:
+    def _item(self) -> Regular | None:  # noqa: PLR0911 - one line per kind
         char = self._text[self._at]
         if char == '"':
             return self._literal()
@@ -197,7 +199,7 @@ class _Parser:
         while not self._text.startswith('"', self._at):
             chars.append(self._char())
         self._at += 1
-        return text("".join(chars))
+        return Text("".join(chars))
 
     def _class(self) -> Regular:
         self._at += 1

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import GrammarError, IncompleteError
+from ..errors import GrammarError, IncompleteError, InvalidOutputError
+from ..rules import with_options
+from .bounds import require_text
 from .lark import LarkText
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
+    from .lark import TokenNames
     from .source import Source
+
+#: What models write between the end of their reasoning and JSON.
+_SPACE = r"/[ \n]{1,2}/"
 
 
 @dataclass(frozen=True)
@@ -28,16 +33,21 @@ class Grammar:
     marker: str | None = None
 
     @classmethod
-    def json_schema(cls, schema: dict[str, Any] | str | Path | type) -> Grammar:
-        """Return a grammar for JSON that fits ``schema``."""
-        from .schema import SchemaSource
+    def json_schema(cls, schema: dict[str, Any] | str | Path | type, **options: Any) -> Grammar:
+        """Return a grammar for JSON that fits ``schema``, and whose value is checked by it.
 
-        return cls(SchemaSource.of(schema))
+        ``schema`` is a dict, JSON text, a file, OpenAI's ``response_format``, or a type: a
+        pydantic model, a dataclass or a TypedDict, whose object :meth:`parse` then returns.
+        ``options`` are those of :class:`~edge_llama.grammar.JsonOptions`.
+        """
+        from .schema import JsonOptions, SchemaSource
+
+        return cls(SchemaSource.of(schema, with_options(JsonOptions(), options)))
 
     @classmethod
-    def json(cls) -> Grammar:
+    def json(cls, **options: Any) -> Grammar:
         """Return a grammar for any JSON."""
-        return cls.json_schema({})
+        return cls.json_schema({}, **options)
 
     @classmethod
     def regex(cls, pattern: str) -> Grammar:
@@ -63,7 +73,7 @@ class Grammar:
     @classmethod
     def lark(cls, text: str) -> Grammar:
         """Return a grammar in llguidance's variant of Lark, beginning at the rule ``start``."""
-        from .plain import LarkSource
+        from .larktext import LarkSource
 
         return cls(LarkSource(text))
 
@@ -82,12 +92,16 @@ class Grammar:
                 + ("the marker is empty" if not marker else f"it begins after {self.marker!r}"),
                 hint='Give one marker, as in Grammar.json().after("</think>").',
             )
+        require_text(marker, "the marker")
         return Grammar(self.source, marker)
 
-    def lowered(self, find_token: Callable[[str], int]) -> str:
+    def lowered(self, names: TokenNames, *, forcing: bool = True) -> str:
         """Return the grammar as llguidance reads it, without the free text before the marker."""
-        lark = LarkText(find_token)
-        return lark.serialize(self.source.lower(lark))
+        lark = LarkText(names)
+        start = self.source.lower(lark)
+        if self.marker is not None and self.source.spaced:
+            start = lark.rule(f"{lark.terminal(_SPACE)}? {start}")
+        return lark.serialize(start, forcing=forcing)
 
     def parse(self, text: str) -> Any:
         """Return the value that ``text`` stands for.
@@ -96,12 +110,17 @@ class Grammar:
             IncompleteError: the text ends inside the structure.
             InvalidOutputError: the text is not what this grammar asks for.
         """
-        if self.marker is not None:
-            _, found, text = text.partition(self.marker)
-            if not found:
-                raise IncompleteError(
-                    f"the text ends before {self.marker!r}",
-                    hint="Allow more tokens (max_tokens).",
-                    text=text,
-                )
-        return self.source.value(text)
+        if self.marker is None:
+            return self.source.value(text)
+        _, found, rest = text.partition(self.marker)
+        if not found:
+            raise IncompleteError(
+                f"the text ends before {self.marker!r}",
+                hint="Allow more tokens (max_tokens).",
+                text=text,
+            )
+        try:
+            return self.source.value(rest.lstrip(" \n") if self.source.spaced else rest)
+        except (IncompleteError, InvalidOutputError) as error:
+            error.text = text
+            raise

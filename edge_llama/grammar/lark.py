@@ -9,28 +9,40 @@ see to that.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from .regular import Regular
+    from .source import Source
+
+
+class TokenNames(Protocol):
+    """What is known of a vocabulary where a grammar names tokens."""
+
+    end_tokens: Sequence[int]
+
+    def find(self, which: int | str) -> int:
+        """Return the token of that id or text; GrammarError if there is none."""
+        ...
 
 
 class LarkText:
     """A grammar text that grows rule by rule; names are made unique here."""
 
-    def __init__(self, find_token: Callable[[str], int]) -> None:
-        self._find_token = find_token
+    def __init__(self, names: TokenNames) -> None:
+        self._names = names
         self._terminals: dict[Regular, str] = {}
+        self._sources: dict[Source, str] = {}
         self._lines: list[str] = []
-        self._names = 0
+        self._count = 0
         self._others: list[dict[str, str]] = []
 
     def new_rule(self) -> str:
         """Return a rule's name that is still free; :meth:`define` it."""
-        self._names += 1
-        return f"r{self._names}"
+        self._count += 1
+        return f"r{self._count}"
 
     def define(self, name: str, body: str) -> None:
         """Say what the rule or terminal ``name`` is."""
@@ -56,14 +68,22 @@ class LarkText:
             name = self._terminals[tree] = self.terminal(f"/{pattern}/" if pattern else '""')
         return name
 
+    def once(self, source: Source) -> str:
+        """Return the name of the rule that stands for ``source``, written the first time."""
+        if source not in self._sources:
+            self._sources[source] = self.rule(source.lower(self))
+        return self._sources[source]
+
     def token(self, which: int | str, *, negated: bool) -> str:
         """Return what stands for one token, by id or by its text, or any other but that.
 
         Raises:
             GrammarError: the vocabulary has no such token.
         """
-        number = which if isinstance(which, int) else self._find_token(which)
-        return f"<[^{number}]>" if negated else f"<[{number}]>"
+        number = self._names.find(which)
+        if negated:
+            return f"<[^{','.join(map(str, {number, *self._names.end_tokens}))}]>"
+        return f"<[{number}]>"
 
     def embed(self, text: str) -> str:
         """Add a whole Lark grammar of its own; returns what refers to it."""
@@ -71,10 +91,24 @@ class LarkText:
         self._others.append({"name": name, "lark_grammar": text})
         return f"@{name}"
 
-    def serialize(self, start: str) -> str:
-        """Return what LLMatcher takes, beginning at the rule ``start``."""
-        text = "\n".join(["%llguidance {}", f"start: {start}", *self._lines])
-        return json.dumps({"grammars": [{"lark_grammar": text}, *self._others]})
+    def embed_source(self, source: Source) -> str:
+        """Add ``source`` as a whole grammar; returns what refers to it."""
+        inner = LarkText(self._names)
+        return self.embed(inner.written(source.lower(inner)))
+
+    def written(self, start: str, *, forcing: bool = True) -> str:
+        """Return the rules as one text, beginning at the rule ``start``."""
+        options = json.dumps({} if forcing else {"no_forcing": True})
+        return "\n".join([f"%llguidance {options}", f"start: {start}", *self._lines])
+
+    def serialize(self, start: str, *, forcing: bool = True) -> str:
+        """Return what LLMatcher takes, beginning at the rule ``start``.
+
+        Without ``forcing``, text that must come may come in any tokens that spell it; with it
+        llguidance's masks leave only the model's own.
+        """
+        first = {"lark_grammar": self.written(start, forcing=forcing)}
+        return json.dumps({"grammars": [first, *self._others]})
 
 
 def literal(text: str) -> str:

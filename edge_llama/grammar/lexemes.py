@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import GrammarError
 from .cfg import Cfg, Opaque, Ref, Token, leaves, refs
 from .charset import NONE, CharSet
-from .regular import Alt, Chars, Regular, Repeat, Seq, later
+from .regular import Alt, Chars, Regular, Repeat, Seq, Text, later
 
 if TYPE_CHECKING:
     from .lark import LarkText
@@ -31,10 +31,12 @@ class Lexeme(Regular):
 
     @property
     def nullable(self) -> bool:
+        """Whether the empty text belongs to it."""
         return self.tree.nullable
 
     @property
     def first(self) -> CharSet:
+        """Characters its texts may begin with."""
         return self.tree.first
 
 
@@ -68,8 +70,11 @@ class Lowering:
 
     def _plan(self, tree: Regular) -> Regular:
         if _is_regular(tree):
-            if isinstance(tree, Chars) or not (self._apart or tree in self._split):
+            whole = isinstance(tree, Chars) or (isinstance(tree, Text) and len(tree.value) < 2)
+            if whole or not (self._apart or tree in self._split):
                 return self._lexemes.setdefault(tree, Lexeme(tree))
+        if isinstance(tree, Text):
+            return Seq(tuple(self._plan(Text(char)) for char in tree.value))
         if isinstance(tree, Seq | Alt):
             merge = not self._apart and tree not in self._split
             return type(tree)(tuple(self._plan(item) for item in _runs(tree, merge=merge)))
@@ -87,7 +92,7 @@ class Lowering:
         tails = {id(lexeme): later(lexeme.tree) for lexeme in lexemes}
         settled = True
         for long in lexemes:
-            if isinstance(long.tree, Chars):
+            if isinstance(long.tree, Chars) or not long.tree.size:
                 continue
             tail, first = tails[id(long)], long.first
             for short in lexemes:
@@ -101,20 +106,20 @@ class Lowering:
                     break
         return settled
 
-    def _write(self, plan: Regular, names: dict[str, str]) -> str:
+    def _write(self, plan: Regular, names: dict[str, str]) -> str:  # noqa: PLR0911 - one line per kind
         if isinstance(plan, Lexeme):
             return self._lark.regular(plan.tree)
         if isinstance(plan, Ref):
             return names[plan.name]
         if isinstance(plan, Opaque):
-            return self._lark.rule(plan.source.lower(self._lark))
+            return self._lark.once(plan.source)
         if isinstance(plan, Token):
             return self._lark.token(plan.which, negated=plan.negated)
         if isinstance(plan, Seq):
             return " ".join(self._atom(item, names) for item in plan.items) or '""'
         if isinstance(plan, Alt):
             return " | ".join(self._write(item, names) for item in plan.items)
-        assert isinstance(plan, Repeat)
+        assert isinstance(plan, Repeat)  # noqa: S101 - its kind says so
         if plan.high == 0:
             return '""'
         atom = self._atom(plan.item, names)
@@ -151,7 +156,7 @@ def _runs(tree: Seq | Alt, *, merge: bool) -> list[Regular]:
 
 
 def _one(tree: Seq | Alt, run: list[Regular]) -> list[Regular]:
-    return run if len(run) < 2 else [type(tree)(tuple(run))]  # noqa: PLR2004
+    return run if len(run) < 2 else [type(tree)(tuple(run))]
 
 
 class _Follow:
@@ -181,7 +186,7 @@ class _Follow:
             self._walk(plans[name], self._after[name])
             self._todo += [ref for ref in refs(plans[name]) if ref not in seen]
 
-    def _begin(self, plan: Regular) -> tuple[CharSet, bool]:
+    def _begin(self, plan: Regular) -> tuple[CharSet, bool]:  # noqa: PLR0911 - one line per kind
         if isinstance(plan, Ref):
             return self._first[plan.name], self._nullable[plan.name]
         if isinstance(plan, Token):
@@ -205,7 +210,7 @@ class _Follow:
             return (NONE if plan.high == 0 else first), nullable or plan.low == 0
         return plan.first, plan.nullable
 
-    def _walk(self, plan: Regular, after: CharSet) -> None:
+    def _walk(self, plan: Regular, after: CharSet) -> None:  # noqa: C901 - one branch per kind
         if isinstance(plan, Lexeme):
             plan.follow |= after
         elif isinstance(plan, Opaque):

@@ -128,7 +128,7 @@ class Matcher:
         np.copyto(logits, -np.inf, where=allowed == 0)
 
     def _allows_free(self, token: int) -> bool:
-        assert self._scan is not None
+        assert self._scan is not None  # noqa: S101 - the callers ask before
         rest = self._scan.peek(self._tokens.tokens[token])
         if not rest:
             return True

@@ -12,9 +12,22 @@ from .engine import build_engine
 from .lark import LarkText
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llguidance import LLMatcher
 
+    from .regular import Regular
     from .source import Source
+
+
+class _NoTokens:
+    end_tokens: Sequence[int] = ()
+
+    def find(self, which: int | str) -> int:
+        raise GrammarError(
+            f"{one_line(str(which))} is a token of a model",
+            hint="Such a grammar needs a vocabulary.",
+        )
 
 
 @functools.lru_cache(maxsize=1)
@@ -47,6 +60,28 @@ def checked_text(source: Source, text: str) -> str:
     return text
 
 
+def build_check(body: str) -> LLMatcher:
+    """Return an engine for one Lark terminal.
+
+    Raises:
+        GrammarError: it is malformed, or no text fits it.
+    """
+    lark = LarkText(_NoTokens())
+    return build_engine(lark.serialize(lark.terminal(body)), byte_tokenizer())
+
+
+def fits(language: Regular, text: str) -> bool:
+    """Tell whether ``text`` belongs to a language."""
+    engine = _language_engine(language).deep_copy()
+    data = list(text.encode("utf-8", errors="surrogatepass"))
+    return engine.try_consume_tokens(data) == len(data) and engine.is_accepting()
+
+
+@functools.lru_cache(maxsize=128)
+def _language_engine(language: Regular) -> LLMatcher:
+    return build_check(f"/{language.pattern()}/")
+
+
 def incomplete(text: str) -> IncompleteError:
     """Return the error for a text that ends too early."""
     return IncompleteError(
@@ -76,11 +111,5 @@ def byte_engine(source: Source) -> LLMatcher:
 
 @functools.lru_cache(maxsize=32)
 def _engine(source: Source) -> LLMatcher:
-    lark = LarkText(_no_token)
+    lark = LarkText(_NoTokens())
     return build_engine(lark.serialize(source.lower(lark)), byte_tokenizer())
-
-
-def _no_token(which: str) -> int:
-    raise GrammarError(
-        f"{one_line(which)} is a token of a model", hint="Such a grammar needs a vocabulary."
-    )

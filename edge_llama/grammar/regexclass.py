@@ -103,7 +103,7 @@ class ClassReader:
             few, many = _ASCII[name], python_class(name)
         return (few, many) if char == name else (~many, ~few)
 
-    def _single(self, char: str, *, in_class: bool) -> str:
+    def _single(self, char: str, *, in_class: bool) -> str:  # noqa: PLR0911 - one line per kind
         start = self.at + 1
         found = _HEX[self._flavour].match(self._text, start)
         if found:

@@ -14,7 +14,7 @@ from .anchors import Edge
 from .bounds import MAX_DEPTH, MAX_REPEAT, MAX_SIZE, MAX_TEXT, too_large
 from .charset import ANY, CharSet, any_case
 from .regexclass import ClassReader
-from .regular import Alt, Chars, Regular, Repeat, Seq
+from .regular import Alt, Chars, Regular, Repeat, Seq, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,16 @@ class RegexParser:
         return items[0] if len(items) == 1 else Alt(tuple(items))
 
     def _sequence(self) -> Regular:
-        items = list(self._pieces())
+        items: list[Regular] = []
+        run = ""
+        for piece in self._pieces():
+            single = piece.chars.single() if isinstance(piece, Chars) else None
+            if single is not None:
+                run += single
+                continue
+            items += [Text(run)] * bool(run) + [piece]
+            run = ""
+        items += [Text(run)] * bool(run)
         return items[0] if len(items) == 1 else Seq(tuple(items))
 
     def _pieces(self) -> Iterator[Regular]:
@@ -175,7 +184,8 @@ class RegexParser:
         before = (self._ignore_case, self._dot_all, self._ascii)
         if self._peek() == "?":
             if self._text.startswith("?#", self._at) and self._flavour == "python":
-                return self._comment()
+                self._comment()
+                return None
             found = _GROUP.match(self._text, self._at)
             if found is None or (found["flags"] is None) != (found[0][-1] == ">"):
                 raise self._unsupported_group()
@@ -188,7 +198,7 @@ class RegexParser:
         if not self._take(")"):
             raise self.fault("a ( that is not closed")
         self._ignore_case, self._dot_all, self._ascii = before
-        return tree if isinstance(tree, Seq | Alt) else Seq((tree,))
+        return tree if isinstance(tree, Alt) else Seq((tree,))  # a run of text ends here
 
     def _flags(self, found: re.Match[str]) -> bool:
         """Set flags; returns whether they are for the whole pattern."""
@@ -196,7 +206,7 @@ class RegexParser:
         if self._flavour == "javascript" and (flags or off):
             raise self.fault("flags in a group", supported=False)
         unknown = set(flags + off) - set("isau")
-        if unknown or (found["end"] == ")" and (self._at != 2 or self._depth != 1 or off)):
+        if unknown or (found["end"] == ")" and (self._at != 1 or self._depth != 1 or off)):
             raise self.fault(f"flags {found[0]}", supported=False)
         for flag, name in (("i", "_ignore_case"), ("s", "_dot_all"), ("a", "_ascii")):
             if flag in flags or flag in off:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from .charset import NONE, CharSet
+from .charset import NONE, CharSet, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,22 +30,27 @@ class Regular:
 
     @property
     def nullable(self) -> bool:
+        """Whether the empty text belongs to it."""
         raise NotImplementedError
 
     @property
     def first(self) -> CharSet:
+        """Characters its texts may begin with."""
         raise NotImplementedError
 
     @property
     def deterministic(self) -> bool:
+        """Whether each character has one place."""
         raise NotImplementedError
 
     @property
     def prolonging(self) -> CharSet:
+        """Characters that may lead on from a whole text."""
         raise NotImplementedError
 
     @property
     def size(self) -> int:
+        """How many places there are."""
         raise NotImplementedError
 
     def pattern(self) -> str:
@@ -68,12 +74,43 @@ class Chars(Regular):
 
     @property
     def first(self) -> CharSet:
+        """Characters its texts may begin with."""
         return self.chars
 
     def pattern(self) -> str:
+        """Return it in the syntax of Rust's regex crate, safe between Lark's slashes."""
         return self.chars.pattern()
 
     grouped = pattern
+
+
+@dataclass(frozen=True)
+class Text(Regular):
+    """One text, character by character."""
+
+    value: str
+    deterministic = True
+
+    @property
+    def nullable(self) -> bool:
+        """Whether the empty text belongs to it."""
+        return not self.value
+
+    @property
+    def size(self) -> int:
+        """How many places there are."""
+        return len(self.value)
+
+    @property
+    def first(self) -> CharSet:
+        """Characters its texts may begin with."""
+        return CharSet.chars(self.value[:1])
+
+    prolonging = NONE
+
+    def pattern(self) -> str:
+        """Return it in the syntax of Rust's regex crate, safe between Lark's slashes."""
+        return escaped(self.value)
 
 
 @dataclass(frozen=True)
@@ -84,14 +121,17 @@ class Seq(Regular):
 
     @cached_property
     def nullable(self) -> bool:
+        """Whether the empty text belongs to it."""
         return all(item.nullable for item in self.items)
 
     @cached_property
     def size(self) -> int:
+        """How many places there are."""
         return 1 + sum(item.size for item in self.items)
 
     @cached_property
     def first(self) -> CharSet:
+        """Characters its texts may begin with."""
         leading = []
         for item in self.items:
             leading.append(item.first)
@@ -110,13 +150,16 @@ class Seq(Regular):
 
     @property
     def deterministic(self) -> bool:
+        """Whether each character has one place."""
         return self._read[0]
 
     @cached_property
     def prolonging(self) -> CharSet:
+        """Characters that may lead on from a whole text."""
         return self._read[1] if self.deterministic else _anywhere(self)
 
     def pattern(self) -> str:
+        """Return it in the syntax of Rust's regex crate, safe between Lark's slashes."""
         return "".join(
             item.grouped() if isinstance(item, Alt) else item.pattern() for item in self.items
         )
@@ -130,30 +173,36 @@ class Alt(Regular):
 
     @cached_property
     def nullable(self) -> bool:
+        """Whether the empty text belongs to it."""
         return any(item.nullable for item in self.items)
 
     @cached_property
     def size(self) -> int:
+        """How many places there are."""
         return 1 + sum(item.size for item in self.items)
 
     @cached_property
     def first(self) -> CharSet:
+        """Characters its texts may begin with."""
         return _union(item.first for item in self.items)
 
     @cached_property
     def deterministic(self) -> bool:
+        """Whether each character has one place."""
         ranges = sorted(pair for item in self.items for pair in item.first.ranges)
-        apart = all(one[1] < two[0] for one, two in zip(ranges, ranges[1:], strict=False))
+        apart = all(one[1] < two[0] for one, two in pairwise(ranges))
         return apart and all(item.deterministic for item in self.items)
 
     @cached_property
     def prolonging(self) -> CharSet:
+        """Characters that may lead on from a whole text."""
         if not self.deterministic:
             return _anywhere(self)
         found = _union(item.prolonging for item in self.items)
         return found | self.first if self.nullable else found
 
     def pattern(self) -> str:
+        """Return it in the syntax of Rust's regex crate, safe between Lark's slashes."""
         return "|".join(item.pattern() for item in self.items)
 
 
@@ -167,18 +216,22 @@ class Repeat(Regular):
 
     @cached_property
     def nullable(self) -> bool:
+        """Whether the empty text belongs to it."""
         return self.low == 0 or self.item.nullable
 
     @cached_property
     def size(self) -> int:
+        """How many places there are."""
         return 1 + self.item.size * max(1, self.low)
 
     @property
     def first(self) -> CharSet:
+        """Characters its texts may begin with."""
         return NONE if self.high == 0 else self.item.first
 
     @cached_property
     def deterministic(self) -> bool:
+        """Whether each character has one place."""
         if self.high is not None and self.high <= 1:
             return self.item.deterministic
         item = self.item
@@ -187,6 +240,7 @@ class Repeat(Regular):
 
     @cached_property
     def prolonging(self) -> CharSet:
+        """Characters that may lead on from a whole text."""
         if not self.deterministic:
             return _anywhere(self)
         if self.high == 0:
@@ -195,6 +249,7 @@ class Repeat(Regular):
         return self.item.prolonging if full else self.item.prolonging | self.item.first
 
     def pattern(self) -> str:
+        """Return it in the syntax of Rust's regex crate, safe between Lark's slashes."""
         count = {(0, None): "*", (1, None): "+", (0, 1): "?"}.get((self.low, self.high))
         if count is None:
             high = "" if self.high is None else self.high
@@ -206,11 +261,6 @@ EMPTY = Seq(())
 NOTHING = Alt(())
 
 
-def text(value: str) -> Regular:
-    """Return the language of one text."""
-    return Seq(tuple(Chars(CharSet.chars(char)) for char in value))
-
-
 def later(tree: Regular) -> CharSet:
     """Return the characters that may stand anywhere but first in a text of ``tree``."""
     if isinstance(tree, Repeat):
@@ -219,6 +269,8 @@ def later(tree: Regular) -> CharSet:
     if isinstance(tree, Seq):
         parts = [later(item) for item in tree.items]
         return _union([*parts, *(item.first for item in tree.items[1:])])
+    if isinstance(tree, Text):
+        return CharSet.chars(tree.value[1:])
     return _union(later(item) for item in tree.items) if isinstance(tree, Alt) else NONE
 
 

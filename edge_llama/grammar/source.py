@@ -13,9 +13,16 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """A notation; instances are frozen, hashable and picklable, and checked when made."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def checkable(self) -> bool:
         """Whether a text alone shows if it fits: not if the grammar names tokens."""
+        ...
+
+    @property
+    def spaced(self) -> bool:
+        """Whether white space may come before it where it begins after a marker."""
         ...
 
     def lower(self, lark: LarkText) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GrammarError, InvalidOutputError, one_line
+from .bounds import MAX_HOLES, require_text, too_large
 from .cfg import Cfg, Ref
 from .recognise import checked_text, ends_of
-from .regular import Alt, Regular, Repeat, Seq, text
+from .regular import Alt, Regular, Repeat, Seq, Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,12 +27,15 @@ class TemplateSource:
     """Parts in order: texts, and names with what fills them."""
 
     parts: tuple[str | tuple[str, Source], ...]
+    spaced = False
 
     @classmethod
     def of(cls, template: str, holes: Mapping[str, Grammar]) -> TemplateSource:
         """Read ``template``, where ``{name}`` is a hole and ``{{``, ``}}`` are braces."""
         parts: list[str | tuple[str, Source]] = []
-        fixed, last, seen = "", 0, set()
+        require_text(template, "the template")
+        seen: set[str] = set()
+        fixed, last = "", 0
         for found in _HOLE.finditer(template):
             fixed += template[last : found.start()]
             last = found.end()
@@ -49,6 +53,8 @@ class TemplateSource:
                 )
             parts += [fixed] * bool(fixed) + [(name, holes[name].source)]
             fixed = ""
+            if len(seen) > MAX_HOLES:
+                raise too_large("the template", f"{MAX_HOLES} holes")
         fixed += template[last:]
         unused = holes.keys() - seen
         if unused:
@@ -127,7 +133,7 @@ class TemplateSource:
         items: list[Regular] = []
         for number, part in enumerate(self.parts):
             if isinstance(part, str):
-                items.append(text(part))
+                items.append(Text(part))
                 continue
             inner = part[1].part()
             if isinstance(inner, Cfg):

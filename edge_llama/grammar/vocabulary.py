@@ -56,10 +56,10 @@ class Tokens:
         count = vocabulary.n_vocab
         self.tokens = [vocabulary.spelling(token) for token in range(count)]
         self.special_token_ids = [token for token in range(count) if vocabulary.is_control(token)]
-        self.end_tokens = list(vocabulary.end_tokens)
+        self.end_tokens: Sequence[int] = list(vocabulary.end_tokens)
         self.eos_token_id = self.end_tokens[0] if self.end_tokens else None
         self._sentinel = self._find_sentinel(vocabulary)
-        self.tokenizer = LLTokenizer(self, eos_token=self.end_tokens or None)  # type: ignore[arg-type]
+        self.tokenizer = LLTokenizer(self, eos_token=list(self.end_tokens) or None)  # type: ignore[arg-type]
 
     def __call__(self, text: str) -> list[int]:
         """Return the model's own tokens of ``text``; llguidance calls it for forced text.
@@ -80,9 +80,9 @@ class Tokens:
         return self._longest(data)
 
     def _find_sentinel(self, vocabulary: Vocabulary) -> tuple[bytes, list[int]]:
-        """Return text, and its tokens, that go before text so that no space is put before it.
+        r"""Return text, and its tokens, that go before text so that no space is put before it.
 
-        SentencePiece vocabularies do that at the beginning; \\x02 is merged with nothing.
+        SentencePiece vocabularies do that at the beginning; \x02 is merged with nothing.
         """
         if self._spell(vocabulary.encode(b"a")) == b"a":
             return b"", []
@@ -96,22 +96,29 @@ class Tokens:
         tokens = self._longest(data)
         return tokens if self._spell(tokens) == data else None
 
-    def find(self, text: str) -> int:
-        """Return the token whose text is exactly ``text``, a control token if there is one.
+    def find(self, which: int | str) -> int:
+        """Return the token of that id, or whose text that is, a control token if there is one.
 
         Raises:
-            GrammarError: there is none.
+            GrammarError: there is none, or it ends a generation.
         """
-        data = text.encode()
-        for token in self.special_token_ids:
-            if self.tokens[token] == data:
-                return token
-        if data not in self._ids:
+        found: int | None = None
+        if isinstance(which, int):
+            found = which if which < len(self.tokens) else None
+        else:
+            data = which.encode()
+            special = [*self.special_token_ids, *self.end_tokens]
+            named = (token for token in special if self.tokens[token] == data)
+            found = next(named, self._ids.get(data))
+        if found is None or found in self.end_tokens:
+            why = "the model has no token" if found is None else "a generation ends with"
             raise GrammarError(
-                f"the model's vocabulary has no token {one_line(text)!r}",
-                hint="Write the text in quotes, or use a model that has it.",
+                f"{why} {one_line(str(which))!r}",
+                hint="Leave it out: a text that is complete may end."
+                if found is not None
+                else "Write the text in quotes, or use a model that has it.",
             )
-        return self._ids[data]
+        return found
 
     @functools.cached_property
     def _ids(self) -> dict[bytes, int]:
