@@ -111,7 +111,7 @@ def test_what_cannot_be_a_grammar_is_one_line(run_cli: RunCLI, tmp_path: Path) -
         (("--grammar", "nosuch.gbnf"), 1, "nosuch.gbnf"),
         (("--grammar", "bad.gbnf"), 2, "not UTF-8 at byte 10"),
         (("--regex", "("), 1, "regular expression"),
-        (("--json-schema", '{"type": "text"}'), 1, "text"),
+        (("--json-schema", '{"type": "text"}'), 1, "$.type: "),
         (("--json-schema", "nosuch.json"), 1, "nosuch.json"),
         (("--regex", "a", "--choice", "b"), 2, "--regex and --choice exclude"),
         (("--after", "x"), 2, "--after alone"),
