@@ -35,7 +35,7 @@ class ByteVocabulary:
         return self._spellings[token]
 
     def is_control(self, token: int) -> bool:
-        return self.control <= token <= self.eot
+        return token in {self.control, self.eos}  # some models' ends of turn are none
 
     def encode(self, data: bytes) -> list[int]:
         """The words from left to right where they stand, bytes elsewhere."""

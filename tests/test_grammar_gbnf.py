@@ -111,7 +111,7 @@ GRAMMARS = {
 def test_masks_are_those_of_llama_cpp(smol: NativeVocabulary, name: str) -> None:
     # llama.cpp lets tokens pass that end inside a character; so do we, but what is no UTF-8 at
     # all it judges by chance, and tokens without bytes are never useful.
-    whole = np.array([_is_text(smol.spelling(t)) for t in range(smol.n_vocab)])
+    whole = np.array([is_text(smol.spelling(t)) for t in range(smol.n_vocab)])
     control = np.array([smol.is_control(t) for t in range(smol.n_vocab)])
     compared = (whole & ~control) | np.isin(np.arange(smol.n_vocab), smol.end_tokens)
     short = np.array([len(smol.spelling(t)) < 3 for t in range(smol.n_vocab)])
@@ -137,7 +137,7 @@ def test_masks_are_those_of_llama_cpp(smol: NativeVocabulary, name: str) -> None
         peer.close()
 
 
-def _is_text(data: bytes) -> bool:
+def is_text(data: bytes) -> bool:
     try:
         return bool(data) and data[0] != 0 and bool(data.decode())
     except UnicodeDecodeError:

@@ -142,6 +142,11 @@ def test_the_end() -> None:
     whole = compile_grammar(Grammar.regex("ab?"), BYTES).matcher()
     whole.push([*b"ab", BYTES.eos])
     assert whole.must_end
+    quoted = compile_grammar(Grammar.regex('".*"'), BYTES).matcher()
+    quoted.push(list(b'"'))
+    assert not any(quoted.allows(end) for end in (*BYTES.end_tokens, BYTES.control))
+    quoted.mask(logits := np.zeros(BYTES.n_vocab, np.float32))
+    assert np.isinf(logits[[*BYTES.end_tokens, BYTES.control]]).all()
     wrong = compile_grammar(Grammar.regex("ab?"), BYTES).matcher()
     with pytest.raises(GrammarError):
         wrong.push([BYTES.eos])

@@ -103,6 +103,12 @@ class Grammar:
             start = lark.rule(f"{lark.terminal(_SPACE)}? {start}")
         return lark.serialize(start, forcing=forcing)
 
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """JSON paths of keywords that only :meth:`parse` checks (``unsupported="check"``)."""
+        found: tuple[str, ...] = getattr(self.source, "unchecked", ())
+        return found
+
     def parse(self, text: str) -> Any:
         """Return the value that ``text`` stands for.
 

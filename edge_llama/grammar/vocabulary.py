@@ -55,8 +55,12 @@ class Tokens:
         self._vocabulary = weakref.ref(vocabulary)
         count = vocabulary.n_vocab
         self.tokens = [vocabulary.spelling(token) for token in range(count)]
-        self.special_token_ids = [token for token in range(count) if vocabulary.is_control(token)]
         self.end_tokens: Sequence[int] = list(vocabulary.end_tokens)
+        # End tokens that are no control tokens must not pass as their texts either.
+        ends = set(self.end_tokens)
+        self.special_token_ids = [
+            token for token in range(count) if token in ends or vocabulary.is_control(token)
+        ]
         self.eos_token_id = self.end_tokens[0] if self.end_tokens else None
         self._sentinel = self._find_sentinel(vocabulary)
         self.tokenizer = LLTokenizer(self, eos_token=list(self.end_tokens) or None)  # type: ignore[arg-type]

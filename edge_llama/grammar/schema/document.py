@@ -146,9 +146,28 @@ class Document:
         older = isinstance(root, dict) and bool(
             re.search(r"draft-0[3-7]", str(root.get("$schema", "")))
         )
-        self._anchors: dict[str, Member] = {}
-        self._id = root.get("$id", "").rstrip("#") if isinstance(root, dict) else ""
         self.root = Member(_rewritten(root, "$", older=older), "$")
+        self._id = self._localise()
+
+    def _localise(self) -> str:
+        """Take the document's own address out of it and its references; returns the address."""
+        base = ""
+        for member in walk(self.root):
+            schema = member.schema
+            if not isinstance(schema, dict):
+                continue
+            for word in ("$id", "$anchor", "$schema"):
+                if not isinstance(schema.get(word, ""), str):
+                    raise fault(step(member.path, word), "its value must be a string")
+            if "$id" in schema and member.path != "$":
+                raise fault(
+                    step(member.path, "$id"), "an address inside of a schema is not supported"
+                )
+            base = base or schema.pop("$id", "").partition("#")[0]
+            reference = schema.get("$ref")
+            if base and isinstance(reference, str) and reference.startswith(f"{base}#"):
+                schema["$ref"] = reference[len(base) :]
+        return base
 
     def resolve(self, reference: object, path: str) -> Member:
         """Return what ``$ref`` at ``path`` names; nothing outside of the document is looked at.
@@ -220,7 +239,9 @@ def walk(member: Member) -> Iterator[Member]:
                     stack += [current.at(key, name) for name in value]
 
 
-def _rewritten(schema: Any, path: str, *, older: bool) -> Any:  # noqa: C901 - one branch per kind
+def _rewritten(  # noqa: C901, PLR0912 - one branch per keyword
+    schema: Any, path: str, *, older: bool
+) -> Any:
     """Return a schema with item lists and ``dependencies`` in today's words."""
     if not isinstance(schema, dict):
         return schema
@@ -231,6 +252,8 @@ def _rewritten(schema: Any, path: str, *, older: bool) -> Any:  # noqa: C901 - o
     for key, value in schema.items():
         below = step(path, key)
         if key in ("items", "additionalItems") and isinstance(schema.get("items"), list):
+            if "prefixItems" in schema:
+                raise fault(below, "a list of items beside prefixItems says two things")
             if key == "items":
                 found["prefixItems"] = _each(value, below, older=older)
             else:
@@ -243,7 +266,7 @@ def _rewritten(schema: Any, path: str, *, older: bool) -> Any:  # noqa: C901 - o
             found[key] = _rewritten(value, below, older=older)
         elif key in MANY or key in NAMED:
             found[key] = _each(value, below, older=older)
-        elif key == "id" and older:
+        elif (key == "id" and older) or key.startswith("x-"):
             continue
         else:
             found[key] = value

@@ -65,8 +65,8 @@ _IPV6 = (
 )
 _PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
 _URI = (
-    rf"[a-zA-Z][a-zA-Z0-9+.-]{{0,20}}://{_HOST}(?::[0-9]{{1,5}})?(?:/{_PCHAR}{{0,200}}){{0,20}}"
-    rf"(?:\?(?:{_PCHAR}|[/?]){{0,500}})?(?:#(?:{_PCHAR}|[/?]){{0,200}})?"
+    rf"[a-zA-Z][a-zA-Z0-9+.-]*://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{{1,5}})?"
+    rf"(?:/{_PCHAR}*)*(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?"
 )
 
 FORMATS: dict[str, Format] = {
@@ -79,7 +79,7 @@ FORMATS: dict[str, Format] = {
         "hostname": _HOST,
         "ipv4": _IPV4,
         "ipv6": _IPV6,
-        "json-pointer": r"(?:/(?:[^~/]|~[01]){0,100}){0,30}",
+        "json-pointer": r"(?:/(?:[^~/]|~[01])*)*",
         "time": rf"{_CLOCK}{_ZONE}",
         "uri": _URI,
         "uuid": r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
-#: They describe or name; nothing is asserted. ``discriminator`` is OpenAPI's, beside oneOf.
+#: They describe or name; nothing is asserted. Some are OpenAPI's; so is all that begins with x-.
 ANNOTATIONS = frozenset(
     [
         "$anchor",
@@ -31,6 +31,8 @@ ANNOTATIONS = frozenset(
         "deprecated",
         "description",
         "discriminator",
+        "example",
+        "externalDocs",
         "examples",
         "readOnly",
         "title",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from .model import Arrays, Objects, Union
@@ -57,6 +58,17 @@ def _below(node: Node | None) -> list[Key]:
     return []
 
 
+def _containing(node: Arrays, known: set[Key]) -> bool:
+    """Tell whether any counts of wanted and plain items are within all bounds."""
+    assert node.contains is not None  # noqa: S101 - the caller has asked
+    wanted, least, most, plain = node.contains
+    high = math.inf if node.high is None else node.high
+    most_wanted = (math.inf if most is None else most) if wanted in known else 0
+    if plain in known:
+        return least <= min(most_wanted, high) and node.low <= high
+    return max(least, node.low) <= min(most_wanted, high)
+
+
 def _ends(node: Node | None, known: set[Key]) -> bool:
     if node is None:
         return False
@@ -72,10 +84,7 @@ def _ends(node: Node | None, known: set[Key]) -> bool:
         return needed and (free or len(named) >= node.low)
     if isinstance(node, Arrays):
         if node.contains is not None:
-            wanted, least, _, plain = node.contains
-            return (least == 0 or wanted in known) and (
-                node.low <= least or wanted in known or plain in known
-            )
+            return _containing(node, known)
         places = all(key in known for key in node.first[: node.low])
         return places and (node.low <= len(node.first) or node.rest in known)
     return True

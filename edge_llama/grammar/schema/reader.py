@@ -83,7 +83,8 @@ class Reader:
                 self.nodes[key] = self._unique_or_not(node)
 
     def _unique_or_not(self, node: Arrays) -> Arrays:
-        if node.unique is None or (not node.first and self.listed(node.rest) is not None):
+        plain = not node.first and node.contains is None
+        if node.unique is None or (plain and self.listed(node.rest) is not None):
             return node
         self.not_enforced(node.unique, f"items are other than {_MAX_UNIQUE} listed values at most")
         return replace(node, unique=None)

@@ -49,10 +49,6 @@ class SchemaSource:
         found.reader()  # so that mistakes show at once
         return found
 
-    @functools.cached_property
-    def _document(self) -> Document:
-        return Document(self.schema)
-
     def reader(self) -> Reader:
         """Return the nodes of the schema.
 
@@ -60,6 +56,11 @@ class SchemaSource:
             GrammarError: the schema is malformed, asks for what is not enforced, or nothing fits.
         """
         return _read(self.schema, self.options)
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """The JSON paths of what is left to :meth:`value`."""
+        return tuple(self.reader().unchecked)
 
     def lower(self, lark: LarkText) -> str:
         """Add its rules."""
@@ -76,7 +77,10 @@ class SchemaSource:
         from .validate import Validator
 
         value = self._loads(text)
-        wrong = Validator(_read(self.schema, self.options).document).fault(value)
+        try:
+            wrong = Validator(self.reader().document).fault(value)
+        except RecursionError:
+            wrong = ("$", "it is nested too deeply to be checked")
         if wrong is not None:
             path, message = wrong
             raise InvalidOutputError(
