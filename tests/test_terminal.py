@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import select
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from terminals import CTRL_C, CTRL_D, ENTER, PROMPT, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,61 +18,6 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX"),
 ]
-
-PROMPT = r"[\r\n]>"
-CTRL_C, CTRL_D, ENTER = b"\x03", b"\x04", b"\r"
-
-
-class Terminal:
-    """A process on a pseudo-terminal, and what it has shown so far."""
-
-    def __init__(self, *arguments: str, cwd: Path) -> None:
-        import fcntl
-        import pty
-        import struct
-        import termios
-
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge_llama", *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            cwd=cwd,
-            env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
-            start_new_session=True,
-            # Its controlling terminal, so that Ctrl-C becomes a signal. No threads run here yet.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
-        )
-        os.close(slave)
-        self.shown = ""
-        self._seen = 0
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.master, keys)
-
-    def wait_for(self, pattern: str, timeout: float = 90) -> str:
-        """Wait until something new matches; returns the new text up to there."""
-        deadline = time.monotonic() + timeout
-        while True:
-            if match := re.search(pattern, self.shown[self._seen :]):
-                text = self.shown[self._seen : self._seen + match.end()]
-                self._seen += match.end()
-                return text
-            left = deadline - time.monotonic()
-            assert left > 0, f"{pattern!r} did not appear in {self.shown[self._seen :]!r}"
-            if select.select([self.master], [], [], min(left, 1))[0]:
-                try:
-                    data = os.read(self.master, 65536)
-                except OSError as error:
-                    raise AssertionError(f"it ended: {self.shown!r}") from error
-                self.shown += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode(errors="replace"))
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.master)
 
 
 @pytest.fixture
