@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PROMPT = r"[\r\n]>"
 CTRL_C, CTRL_D, CTRL_J, ENTER, TAB, UP = b"\x03", b"\x04", b"\n", b"\r", b"\t", b"\x1b[A"
 ALT_ENTER = b"\x1b\r"
+PASTE_BEGIN, PASTE_END = b"\x1b[200~", b"\x1b[201~"
 _CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b\][^\x07]*\x07")
 
 
@@ -44,7 +44,9 @@ class Terminal:
         columns: int = 100,
         lines: int = 40,
         env: dict[str, str] | None = None,
+        output: Path | None = None,
     ) -> None:
+        """Start edge-llama; its standard output is the terminal too, unless ``output`` is given."""
         import fcntl
         import pty
         import struct
@@ -52,10 +54,11 @@ class Terminal:
 
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        stdout = slave if output is None else os.open(output, os.O_WRONLY | os.O_CREAT)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edge_llama", *arguments],
             stdin=slave,
-            stdout=slave,
+            stdout=stdout,
             stderr=slave,
             cwd=cwd,
             env={
@@ -69,6 +72,8 @@ class Terminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
         )
         os.close(slave)
+        if stdout != slave:
+            os.close(stdout)
         self.shown = self.raw = ""
         self._seen = 0
         self._screen = _Screen(columns, lines, self.type)
@@ -77,7 +82,7 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
-    def wait_for(self, pattern: str, timeout: float = 90) -> str:
+    def wait_for(self, pattern: str, timeout: float = 60) -> str:
         """Wait until something new matches; returns the new text up to there."""
         deadline = time.monotonic() + timeout
         while True:

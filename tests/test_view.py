@@ -196,6 +196,14 @@ def test_any_text_is_shown(screens: type[Screen], text: str, width: int) -> None
         assert "<script>alert(1)</script>" in screen.text.replace("\n", "")
 
 
+def test_an_answer_without_a_word_leaves_nothing(screens: type[Screen]) -> None:
+    screen = screens(40, 10)
+    view = MarkdownView(screen.target)
+    assert screen.text == "…"  # until there is something to show
+    view.end()
+    assert screen.text == ""
+
+
 def test_plain_where_markdown_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(make_view(plain=False), PlainView)  # no terminal here
     terminal = Console(force_terminal=True)

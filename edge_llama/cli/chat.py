@@ -171,7 +171,7 @@ def _converse(session: Session, resumed: Conversation | None, *, plain: bool) ->
 
 def _answer_once(session: Session, question: str) -> None:
     from .repl.answering import answer
-    from .repl.telling import endings
+    from .repl.telling import endings, speed
     from .repl.view import PlainView
     from .runtime import show_logprobs, show_memory
 
@@ -183,6 +183,7 @@ def _answer_once(session: Session, question: str) -> None:
         for line in endings(reply, session.model.config.overflow):
             console.note(f"({line})")
     if console.is_verbose():
+        console.note(speed(reply))
         show_memory(session.model)
 
 
@@ -200,8 +201,9 @@ def with_resume_value(arguments: list[str]) -> list[str]:
     What follows is taken as its value if it is no option and no model file.
     """
     result = []
-    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for i, argument in enumerate(arguments):
         result.append(argument)
+        following = arguments[i + 1] if i + 1 < len(arguments) else "-"
         if argument in {"--resume", "-r"} and (
             following.startswith("-") or following.endswith(".gguf")
         ):

@@ -55,6 +55,13 @@ def write_json_line(value: Any) -> None:
     write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
+def write_table(table: RenderableType) -> None:
+    """Write a table as a result, without the spaces that would fill its lines."""
+    with stdout.capture() as capture:
+        stdout.print(table)
+    write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+
+
 def show(renderable: RenderableType) -> None:
     """Show something for people on standard error."""
     stderr.print(renderable)

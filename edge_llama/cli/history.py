@@ -40,7 +40,7 @@ def list_(
         rows = [to_json(one, ()) for one in found]
         console.write_json([{key: row[key] for key in keys} for row in rows])
     elif found:
-        console.stdout.print(list_table(found))
+        console.write_table(list_table(found))
     else:
         console.note("(no conversation yet; begin one: edge-llama chat)")
 
@@ -66,7 +66,7 @@ def search(
             ]
         )
     elif hits:
-        console.stdout.print(hits_table(hits, text))
+        console.write_table(hits_table(hits, text))
     if not hits:
         if not as_json:
             console.note("(nothing found)")

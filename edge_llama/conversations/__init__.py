@@ -16,7 +16,7 @@ and ``export`` writes them as Markdown or JSON.
 """
 
 from .export import to_json, to_markdown
-from .records import Conversation, Hit, Status, Turn
+from .records import Conversation, Hit, Status, Turn, make_title
 from .store import ConversationStore
 from .thread import Thread
 
@@ -27,6 +27,7 @@ __all__ = [
     "Status",
     "Thread",
     "Turn",
+    "make_title",
     "to_json",
     "to_markdown",
 ]

@@ -67,7 +67,7 @@ def answer(session: Session, question: str, view: View) -> Reply:
             raise
         finally:
             view.end()
-        session.end(reply, question)
+        session.end(reply)
     return reply
 
 

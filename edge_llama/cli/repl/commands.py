@@ -45,7 +45,7 @@ COMMANDS = {
         _command(talking.set_, "[NAME [VALUE|default]]", "option"),
         _command(talking.schema, "[FILE|off]", "path"),
         _command(talking.persona, "[NAME | save NAME]", "persona"),
-        _command(talking.file, "PATH", "path"),
+        _command(talking.file, "PATH | off", "path"),
         _command(talking.retry),
         _command(talking.edit),
         _command(talking.undo),

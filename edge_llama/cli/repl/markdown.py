@@ -70,7 +70,9 @@ def split(text: str) -> list[Block]:
     lines = text.split("\n")
     tokens = _PARSER.parse(text)
     starts = [i for i, token in enumerate(tokens) if token.level == 0 and token.nesting >= 0]
-    blocks = []
+    blocks: list[Block] = []
+    if not tokens:
+        return blocks
     for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
         first, last = tokens[start].map or (0, 0)
         source = "\n".join(lines[first:last])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from typing import TYPE_CHECKING
@@ -53,6 +52,7 @@ class Session:
         self._chat = model.chat(system=persona.system)
         self._grammar = load_grammar(persona.schema)
         self._thread = self._new_thread()
+        self._asked = ""
         self._unanswered: str | None = None
         self._text: list[str] = []
         self._kept = 0.0
@@ -62,7 +62,8 @@ class Session:
     def ask(self, question: str) -> Stream:
         """Keep the question and begin the answer; errors as for :meth:`Chat.stream`."""
         question = "\n\n".join([*self.attached, question])
-        self._text, self._kept, self._unanswered = [], time.monotonic(), None
+        self._asked, self._unanswered = question, None
+        self._text, self._kept = [], time.monotonic()
         self._record(lambda thread: thread.ask(question))
         try:
             stream = self._chat.stream(
@@ -85,12 +86,12 @@ class Session:
         self._record(lambda thread: thread.save("".join(self._text)))
         self._kept = time.monotonic()
 
-    def end(self, reply: Reply, question: str) -> None:
+    def end(self, reply: Reply) -> None:
         """Keep the answer as it is in the end."""
         status: Status = "stopped" if reply.finish_reason == "cancelled" else "complete"
         self.reply = reply
         if status == "stopped" and not reply.text:
-            self._unanswered = question
+            self._unanswered = self._asked
         self._record(lambda thread: thread.finish(reply.text, status))
 
     def fail(self) -> None:
@@ -130,8 +131,9 @@ class Session:
             return
         if self._unanswered is None:
             self._chat.messages = self._chat.messages[:-2]
-        self._unanswered = None
-        with contextlib.suppress(IndexError):
+            self._record(_take_back_an_answer)
+        else:
+            self._unanswered = None
             self._record(Thread.undo)
 
     def clear(self) -> None:
@@ -194,6 +196,14 @@ class Session:
         except HistoryError as fault:
             self._thread = self.store = None
             self._on_fault(fault)
+
+
+def _take_back_an_answer(thread: Thread) -> None:
+    """Take the last answered turn out, and the questions after it that never were answered."""
+    while thread.turns:
+        turn = thread.undo()
+        if turn.answer or turn.status == "complete":
+            return
 
 
 def persona_of(conversation: Conversation) -> Persona:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import personas
+from ...conversations import make_title
 from .. import console
 from ..options import SAMPLING_NAMES, sampling_field, with_sampling
 from .attachments import read_attachment
@@ -66,8 +67,9 @@ def persona(repl: Repl, argument: str) -> None:
 
 def file(repl: Repl, argument: str) -> None:
     """Send a text file along."""
-    if not argument:
-        console.note("(/file PATH)")
+    if argument in {"", "off"}:
+        repl.session.attached.clear()
+        console.note("(no file goes with your next message; /file PATH)")
         return
     text = read_attachment(argument)
     repl.session.attached.append(text)
@@ -108,8 +110,11 @@ def undo(repl: Repl, argument: str) -> None:
     """Take the last question back."""
     del argument
     question = repl.session.question
+    if question is None:
+        console.note("(nothing to take back)")
+        return
     repl.session.undo()
-    console.note("(nothing to take back)" if question is None else f"(taken back: {question})")
+    console.note(f"(taken back: {make_title(question)})")
 
 
 def clear(repl: Repl, argument: str) -> None:

@@ -41,13 +41,7 @@ def stats(repl: Repl, argument: str) -> None:
     if reply is None:
         console.note("(no answer yet)")
         return
-    new = reply.prompt_tokens - reply.cached_tokens
-    console.note(
-        f"{reply.completion_tokens} tokens | {reply.tokens_per_second:.1f} tokens/s | "
-        f"prompt {new} new + {reply.cached_tokens} cached in {reply.prefill_seconds:.2f} s "
-        f"({reply.prefill_tokens_per_second:.0f} tokens/s) | seed {reply.seed} | "
-        f"context {reply.context_tokens}/{reply.n_ctx}"
-    )
+    console.note(speed(reply))
 
 
 def memory(repl: Repl, argument: str) -> None:
@@ -73,3 +67,14 @@ def endings(reply: Reply, overflow: str) -> list[str]:
     if reply.finish_reason in reasons:
         lines.append(reasons[reply.finish_reason])
     return lines
+
+
+def speed(reply: Reply) -> str:
+    """Say in one line how fast an answer was, and how full the context is."""
+    new = reply.prompt_tokens - reply.cached_tokens
+    return (
+        f"{reply.completion_tokens} tokens | {reply.tokens_per_second:.1f} tokens/s | "
+        f"prompt {new} new + {reply.cached_tokens} cached in {reply.prefill_seconds:.2f} s "
+        f"({reply.prefill_tokens_per_second:.0f} tokens/s) | seed {reply.seed} | "
+        f"context {reply.context_tokens}/{reply.n_ctx}"
+    )
