@@ -45,6 +45,7 @@ class Terminal:
         lines: int = 40,
         env: dict[str, str] | None = None,
         output: Path | None = None,
+        command: tuple[str, ...] = (sys.executable, "-m", "edge_llama"),
     ) -> None:
         """Start edge-llama; its standard output is the terminal too, unless ``output`` is given."""
         import fcntl
@@ -56,7 +57,7 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         stdout = slave if output is None else os.open(output, os.O_WRONLY | os.O_CREAT)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge_llama", *arguments],
+            [*command, *arguments],
             stdin=slave,
             stdout=stdout,
             stderr=slave,
@@ -76,8 +77,9 @@ class Terminal:
             os.close(stdout)
         self.shown = self.raw = ""
         self._seen = 0
-        self._screen = _Screen(columns, lines, self.type)
-        self._stream = pyte.ByteStream(self._screen)
+        #: The emulated terminal, cell by cell.
+        self.emulator = _Screen(columns, lines, self.type)
+        self._stream = pyte.ByteStream(self.emulator)
 
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
@@ -107,9 +109,9 @@ class Terminal:
     @property
     def screen(self) -> str:
         """What a person sees, and could scroll back to, without spaces at the ends of lines."""
-        width = self._screen.columns
-        past = ["".join(row[x].data for x in range(width)) for row in self._screen.history.top]
-        lines = [line.rstrip() for line in [*past, *self._screen.display]]
+        width = self.emulator.columns
+        past = ["".join(row[x].data for x in range(width)) for row in self.emulator.history.top]
+        lines = [line.rstrip() for line in [*past, *self.emulator.display]]
         return "\n".join(lines).rstrip()
 
     def wait(self, timeout: float = 60) -> int:
