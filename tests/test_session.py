@@ -33,6 +33,9 @@ class Pieces:
     def __init__(self) -> None:
         self.text, self.ended = "", False
 
+    def begin(self) -> None:
+        assert not self.text
+
     def push(self, text: str) -> None:
         self.text += text
 

@@ -213,6 +213,20 @@ def test_a_closed_terminal_ends_it_and_keeps_what_was_said(
     assert kept[1]["content"]
 
 
+def test_kill_at_the_prompt_leaves_the_terminal_as_it_was(
+    start: Callable[..., Terminal],
+) -> None:
+    import termios
+
+    chat = start("--no-history")
+    chat.process.terminate()
+    assert chat.wait() == 130
+    local = termios.tcgetattr(chat.master)[3]
+    assert local & termios.ECHO
+    assert local & termios.ICANON
+    assert "Traceback" not in chat.shown
+
+
 def test_a_narrow_terminal_without_colours(tmp_path: Path) -> None:
     options = ("--max-tokens", "30", "--temp", "0")
     chat = Terminal(

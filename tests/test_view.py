@@ -199,6 +199,7 @@ def test_any_text_is_shown(screens: type[Screen], text: str, width: int) -> None
 def test_an_answer_without_a_word_leaves_nothing(screens: type[Screen]) -> None:
     screen = screens(40, 10)
     view = MarkdownView(screen.target)
+    view.begin()
     assert screen.text == "…"  # until there is something to show
     view.end()
     assert screen.text == ""

@@ -141,10 +141,13 @@ def _model_of(resumed: Conversation | None, persona: Persona) -> str | None:
 
 
 def _with_states(config: ModelConfig, *, kept: bool) -> ModelConfig:
-    """Let what was read outlive the process, unless nothing is to be kept: states hold text."""
+    """Let what was read outlive the process, unless nothing is to be kept: states hold text.
+
+    Nor within a given memory, beyond which a copy of the cache would go.
+    """
     from ..folders import states_folder
 
-    if config.state_dir is not None or not kept:
+    if config.state_dir is not None or config.memory is not None or not kept:
         return config
     return dataclasses.replace(config, state_dir=str(states_folder()))
 

@@ -7,6 +7,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from ..interrupt import Leave
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Stopper:
-    """What Ctrl-C does during an answer: the first stops it, the second is a KeyboardInterrupt."""
+    """What Ctrl-C does during an answer: the first stops it, the second leaves."""
 
     def __init__(self) -> None:
         self._stream: Stream | None = None
@@ -33,7 +35,7 @@ class _Stopper:
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Handle the signal."""
         if self._pressed:
-            raise KeyboardInterrupt
+            raise Leave
         self._pressed = True
         if self._stream is not None:
             # In a thread: this one may hold the very lock that ending a stream needs.
@@ -47,11 +49,16 @@ def answer(session: Session, question: str, view: View) -> Reply:
 
     Raises:
         EdgeLlamaError: there is no answer.
-        KeyboardInterrupt: Ctrl-C was pressed again before the answer had ended.
+        Leave: Ctrl-C was pressed again before the answer had ended.
     """
     stopper = _Stopper()
     with _on_ctrl_c(stopper):
-        stream = session.ask(question)
+        view.begin()
+        try:
+            stream = session.ask(question)
+        except BaseException:
+            view.end()
+            raise
         stopper.watch(stream)
         try:
             for text in stream:

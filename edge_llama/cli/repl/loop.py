@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import EdgeLlamaError
 from .. import console
+from ..interrupt import Leave
 from ..runtime import show_logprobs
 from .answering import answer
 from .commands import find_command
@@ -34,17 +35,15 @@ class Repl:
         while True:
             try:
                 text = self.entry.read()
+                self._interrupted = False
+                self._take(text)
+            except Leave:
+                raise
             except KeyboardInterrupt:
                 if self._interrupted:
                     raise
                 self._interrupted = True
                 console.note("(Ctrl-C again, Ctrl-D or /bye leaves)")
-                continue
-            except EOFError:
-                return
-            self._interrupted = False
-            try:
-                self._take(text)
             except EOFError:
                 return
             except EdgeLlamaError as failure:

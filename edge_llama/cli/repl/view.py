@@ -28,6 +28,10 @@ _WAITING = "\x1b[2m…\x1b[0m"
 class View(Protocol):
     """Where the text of an answer goes."""
 
+    def begin(self) -> None:
+        """Show that an answer is coming."""
+        ...
+
     def push(self, text: str) -> None:
         """Show more of the answer."""
         ...
@@ -42,6 +46,9 @@ class PlainView:
 
     def __init__(self) -> None:
         self._last = "\n"
+
+    def begin(self) -> None:
+        """Show nothing yet."""
 
     def push(self, text: str) -> None:
         """Show more of the answer."""
@@ -64,6 +71,9 @@ class MarkdownView:
         self._width = target.width
         self._begun = False
         self._next = 0.0
+
+    def begin(self) -> None:
+        """Show that an answer is coming; its first words take the place of that."""
         self._write([_WAITING])
 
     def push(self, text: str) -> None:
