@@ -95,7 +95,7 @@ def test_a_persona(run_cli: RunCLI, tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_text("You are a pirate.\nBe brief.\n")
     saved = run_cli(
         *("persona", "save", "pirate", "--system", "@prompt.txt", "--set", "temp=0.5"),
-        *("--set", "stop=Arr", "--schema", "s.json"),
+        *("--set", "stop=Arr", "--json-schema", "s.json"),
     )
     path = tmp_path / "home" / "personas" / "pirate.json"
     assert saved.stdout == f"{path}\n"

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edge_llama import ContextOverflowError, HistoryError, InvalidOptionError, Model, Sampling
+from edge_llama import (
+    ContextOverflowError,
+    EdgeLlamaError,
+    HistoryError,
+    InvalidOptionError,
+    Model,
+    Sampling,
+)
 from edge_llama.cli.options import with_sampling
 from edge_llama.cli.repl.answering import answer
 from edge_llama.cli.repl.attachments import MAX_BYTES, read_attachment
@@ -261,8 +269,31 @@ def test_options_that_are_not_possible(name: str, text: str, message: str) -> No
 
 
 def test_what_is_given_goes_before_what_was_kept() -> None:
-    base = Sampling(temperature=0.5, top_k=3, stop=("a",))
-    assert overridden(base, Sampling(top_k=9)) == Sampling(temperature=0.5, top_k=9, stop=("a",))
+    base = Persona(system="a", sampling=Sampling(temperature=0.5, top_k=3, stop=("a",)), schema="s")
+    given = overridden(base, Persona(sampling=Sampling(top_k=9)))
+    assert given == dataclasses.replace(
+        base, sampling=Sampling(temperature=0.5, top_k=9, stop=("a",))
+    )
+    assert overridden(base, Persona(system="")).system is None
+    assert overridden(base, Persona(system="b", schema="t")).schema == "t"
+
+
+@pytest.mark.model
+def test_answers_follow_a_schema_until_it_is_taken_off(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text('{"enum": ["calm", "tense"]}', encoding="utf-8")
+    session.change(dataclasses.replace(session.persona, schema=str(path)))
+    assert json.loads(ask(session, "What is the mood?")) in {"calm", "tense"}
+    assert session.store is not None
+    assert persona_of(session.store.find("last")).schema == str(path)
+    assert "schema on" in status_line(session, 100)
+    path.write_text('{"type": "nothing"}', encoding="utf-8")
+    before = session.persona
+    with pytest.raises(EdgeLlamaError):
+        session.change(dataclasses.replace(before, schema=str(path) + "x"))
+    assert session.persona == before
+    session.change(dataclasses.replace(before, schema=None))
+    assert ask(session, "Say hello.")[0] not in '"{'
 
 
 def test_the_clipboard_has_a_bound() -> None:

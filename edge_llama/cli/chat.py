@@ -5,20 +5,22 @@ from __future__ import annotations
 import dataclasses
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
 
+from .. import personas
 from ..config import ModelConfig
 from ..errors import HistoryError
+from ..personas import Persona
 from ..sampling import Sampling
 from . import console, options
 
 if TYPE_CHECKING:
     from ..conversations import Conversation, ConversationStore
     from ..model import Model
-    from ..personas import Persona
     from .repl.session import Session
 
 
@@ -28,6 +30,10 @@ def chat(
     system: Annotated[str | None, typer.Option("--system", help="A system prompt.")] = None,
     persona: Annotated[
         str | None, typer.Option("--persona", "-p", help="A persona; see edge-llama persona.")
+    ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option("--json-schema", metavar="FILE", help="Answer in JSON that fits this schema."),
     ] = None,
     resume: Annotated[
         str | None,
@@ -64,7 +70,9 @@ def chat(
         if store is not None:
             stack.enter_context(store)
         resumed = None if store is None or resume is None else store.find(resume)
-        chosen = _persona(persona, resumed, system, sampling)
+        chosen = _persona(
+            persona, resumed, Persona(system=system, sampling=sampling, schema=_absolute(schema))
+        )
         if question is None:
             _import_ahead()
         opened = open_model(
@@ -104,11 +112,8 @@ def _go_on_without(fault: HistoryError) -> None:
     console.error(f"{fault} (this conversation is not kept)", fault.hint)
 
 
-def _persona(
-    name: str | None, resumed: Conversation | None, system: str | None, sampling: Sampling
-) -> Persona:
-    """Return how to talk: what the options say, else the persona, else as it was before."""
-    from .. import personas
+def _persona(name: str | None, resumed: Conversation | None, given: Persona) -> Persona:
+    """Return how to talk: what is given, else the persona, else as it was before."""
     from .repl.session import overridden, persona_of
 
     if name is not None:
@@ -116,18 +121,16 @@ def _persona(
     elif resumed is not None:
         base = persona_of(resumed)
     else:
-        base = personas.Persona()
-    return dataclasses.replace(
-        base,
-        system=base.system if system is None else system or None,
-        sampling=overridden(base.sampling, sampling),
-    )
+        base = Persona()
+    return overridden(base, given)
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.expanduser().resolve())
 
 
 def _model_of(resumed: Conversation | None, persona: Persona) -> str | None:
     """Return the model to open if none is named."""
-    from pathlib import Path
-
     from ..catalog import find_model
     from ..errors import ModelNotFoundError
 

@@ -57,7 +57,7 @@ def save(
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="A model of its own.")] = None,
     schema: Annotated[
-        Path | None, typer.Option("--schema", help="A JSON Schema that answers follow.")
+        Path | None, typer.Option("--json-schema", help="A JSON Schema that answers follow.")
     ] = None,
 ) -> None:
     """Make a persona, in place of any of that name."""

@@ -64,7 +64,8 @@ class Repl:
 
     def ask(self, question: str) -> None:
         """Ask, and show the answer and what must be said of it."""
-        reply = answer(self.session, question, make_view(plain=self._plain))
+        plain = self._plain or self.session.persona.schema is not None  # JSON is no Markdown
+        reply = answer(self.session, question, make_view(plain=plain))
         show_logprobs(reply)
         for line in endings(reply, self.session.model.config.overflow):
             console.note(f"({line})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import personas
@@ -11,15 +12,14 @@ from ...conversations import Thread
 from ...errors import EdgeLlamaError, HistoryError, InvalidOptionError
 from ...messages import Message
 from ...personas import Persona
-from .grammars import load_grammar, with_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...conversations import Conversation, ConversationStore, Status
     from ...generate import Reply
+    from ...grammar import Grammar
     from ...model import Model
-    from ...sampling import Sampling
     from ...stream import Stream
 
 #: Seconds between two times that an unfinished answer is kept.
@@ -50,7 +50,7 @@ class Session:
         self.attached: list[str] = []
         self._on_fault = on_fault
         self._chat = model.chat(system=persona.system)
-        self._grammar = load_grammar(persona.schema)
+        self._grammar = _grammar_of(persona.schema)
         self._thread = self._new_thread()
         self._asked = ""
         self._unanswered: str | None = None
@@ -67,7 +67,7 @@ class Session:
         self._record(lambda thread: thread.ask(question))
         try:
             stream = self._chat.stream(
-                question, sampling=self.persona.sampling, **with_grammar(self._grammar)
+                question, sampling=self.persona.sampling, grammar=self._grammar
             )
         except EdgeLlamaError:
             self.fail()
@@ -150,9 +150,9 @@ class Session:
         return None if self._thread is None else self._thread.id
 
     def change(self, persona: Persona) -> None:
-        """Go on with other settings; InvalidOptionError for a schema that cannot be used."""
+        """Go on with other settings; GrammarError for a schema that cannot be used."""
         if persona.schema != self.persona.schema:
-            self._grammar = load_grammar(persona.schema)
+            self._grammar = _grammar_of(persona.schema)
         self.persona = persona
         system = [Message("system", persona.system)] if persona.system else []
         rest = [message for message in self._chat.messages if message.role != "system"]
@@ -198,6 +198,25 @@ class Session:
             self._on_fault(fault)
 
 
+def _grammar_of(schema: str | None) -> Grammar | None:
+    """Return what keeps answers to a JSON Schema file.
+
+    Raises:
+        InvalidOptionError: the file cannot be read.
+        GrammarError: it is no schema that can be followed.
+    """
+    from ...grammar import Grammar
+
+    if schema is None:
+        return None
+    try:
+        return Grammar.json_schema(Path(schema))
+    except OSError as error:
+        raise InvalidOptionError(
+            f"{schema}: {error.strerror or error}", hint="Give the file of a JSON Schema."
+        ) from error
+
+
 def _take_back_an_answer(thread: Thread) -> None:
     """Take the last answered turn out, and the questions after it that never were answered."""
     while thread.turns:
@@ -215,6 +234,12 @@ def persona_of(conversation: Conversation) -> Persona:
     return dataclasses.replace(kept, system=conversation.system, model=conversation.model)
 
 
-def overridden(sampling: Sampling, by: Sampling) -> Sampling:
-    """Return ``sampling`` with everything that is set in ``by``."""
-    return dataclasses.replace(sampling, **personas.sampling_values(by))
+def overridden(base: Persona, by: Persona) -> Persona:
+    """Return ``base`` with everything that is set in ``by``; an empty system prompt is none."""
+    changes = personas.sampling_values(by.sampling)
+    return dataclasses.replace(
+        base,
+        system=base.system if by.system is None else by.system or None,
+        sampling=dataclasses.replace(base.sampling, **changes),
+        schema=by.schema or base.schema,
+    )

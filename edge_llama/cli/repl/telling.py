@@ -61,6 +61,7 @@ def endings(reply: Reply, overflow: str) -> list[str]:
     lines = [f"the context was full: {line} (--overflow {overflow})" for line in dropped(reply)]
     reasons = {
         "length": "ended at max-tokens",
+        "incomplete": "ended at max-tokens, inside the structure",
         "context": f"ended: the context of {reply.n_ctx} tokens is full; --ctx makes it larger",
         "cancelled": "stopped",
     }
