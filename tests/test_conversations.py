@@ -90,6 +90,7 @@ def test_listing_naming_and_finding(store: ConversationStore) -> None:
     store.rename(number(first), "Metals")
     assert store.find("metals").id == first.id
     assert store.get(number(first)).turns == 2
+    second.ask("x" * 20_000)
     assert store.questions(2) == ["And lead?", "Hello"]
     for name in ("99", "nothing", "9" * 30):
         with pytest.raises(HistoryError, match="there is no conversation"):

@@ -128,6 +128,24 @@ def test_a_piped_chat_is_kept_and_goes_on(run_cli: RunCLI) -> None:
     assert one["id"] == 1
 
 
+@pytest.mark.model
+def test_the_policy_that_made_room_is_named(run_cli: RunCLI) -> None:
+    small = ("chat", "--resume", "-c", "128", *GREEDY)
+    assert run_cli("chat", "-c", "128", *GREEDY, stdin="word " * 60).stderr == ""
+    shifted = run_cli(*small, stdin="more " * 50)
+    assert re.fullmatch(
+        r"\(the context was full: the \d+ oldest tokens dropped \(--overflow shift\)\)\n",
+        shifted.stderr,
+    )
+    dropped = run_cli(*small, "--overflow", "drop-turns", stdin="more " * 50)
+    assert "oldest turns dropped (--overflow drop-turns)" in dropped.stderr
+    refused = run_cli(*small, "--overflow", "refuse", stdin="more " * 50)
+    assert refused.returncode == 1
+    assert re.fullmatch(r"error: .*context.*\n", refused.stderr)
+    kept = json.loads(run_cli("history", "export", "--json").stdout)["messages"]
+    assert len(kept) == 6  # what was refused is not part of it
+
+
 _HISTORY = "The parrot is green and likes nuts. " * 45  # 400 tokens and more
 
 

@@ -206,16 +206,14 @@ def test_an_answer_without_a_word_leaves_nothing(screens: type[Screen]) -> None:
 
 
 def test_plain_where_markdown_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(make_view(plain=False), PlainView)  # no terminal here
-    terminal = Console(force_terminal=True)
+    terminal = Console(force_terminal=True)  # as FORCE_COLOR does
     monkeypatch.setattr(console, "stdout", terminal)
-    monkeypatch.setattr(console, "write", lambda _: None)
-    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(make_view(plain=False), PlainView)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert isinstance(make_view(plain=False), MarkdownView)
     assert isinstance(make_view(plain=True), PlainView)
     monkeypatch.setattr(terminal, "legacy_windows", True)
     assert isinstance(make_view(plain=False), PlainView)
     monkeypatch.setattr(terminal, "legacy_windows", False)
-    monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(terminal, "_environ", {"TERM": "dumb"})
     assert isinstance(make_view(plain=False), PlainView)

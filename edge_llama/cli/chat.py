@@ -186,7 +186,7 @@ def _converse(session: Session, resumed: Conversation | None, *, plain: bool) ->
 
 def _answer_once(session: Session, question: str) -> None:
     from .repl.answering import answer
-    from .repl.telling import endings, speed
+    from .repl.telling import overflowed, speed
     from .repl.view import PlainView
     from .runtime import show_logprobs, show_memory
 
@@ -194,9 +194,8 @@ def _answer_once(session: Session, question: str) -> None:
     if reply.finish_reason == "cancelled":
         raise KeyboardInterrupt
     show_logprobs(reply)
-    if reply.dropped_tokens or reply.dropped_turns:
-        for line in endings(reply, session.model.config.overflow):
-            console.note(f"({line})")
+    for line in overflowed(reply, session.model.config.overflow):
+        console.note(f"({line})")
     if console.is_verbose():
         console.note(speed(reply))
         show_memory(session.model)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 #: The file in the user's data folder.
 FILE_NAME = "conversations.db"
-
+#: Nobody types more at a time.
+_TYPED_CHARS = 10_000
 _SELECT = (
     "SELECT conversation.*, (SELECT count(*) FROM turn WHERE conversation = conversation.id) "
     "AS turns FROM conversation "
@@ -100,9 +101,9 @@ class ConversationStore:
         return tuple(_turn(row) for row in rows)
 
     def questions(self, limit: int) -> Sequence[str]:
-        """Return what was asked last in any conversation, newest first."""
-        sql = "SELECT question FROM turn ORDER BY id DESC LIMIT ?"
-        return [row["question"] for row in self._rows(sql, limit)]
+        """Return what was asked last in any conversation, newest first; without whole files."""
+        sql = "SELECT question FROM turn WHERE length(question) <= ? ORDER BY id DESC LIMIT ?"
+        return [row["question"] for row in self._rows(sql, _TYPED_CHARS, limit)]
 
     def search(self, words: str, limit: int = 20) -> Sequence[Hit]:
         """Return the conversations with a turn that has all ``words``, the best first."""

@@ -56,18 +56,23 @@ def bye(repl: Repl, argument: str) -> None:
     raise EOFError
 
 
+def overflowed(reply: Reply, overflow: str) -> list[str]:
+    """Return which policy made room for an answer, and what it dropped."""
+    lines = [f"the context was full: {line} (--overflow {overflow})" for line in dropped(reply)]
+    if reply.finish_reason == "context":
+        lines.append(f"ended: the context of {reply.n_ctx} tokens is full; --ctx makes it larger")
+    return lines
+
+
 def endings(reply: Reply, overflow: str) -> list[str]:
     """Return what must not go unsaid about an answer: what was dropped, and why it ended."""
-    lines = [f"the context was full: {line} (--overflow {overflow})" for line in dropped(reply)]
     reasons = {
         "length": "ended at max-tokens",
         "incomplete": "ended at max-tokens, inside the structure",
-        "context": f"ended: the context of {reply.n_ctx} tokens is full; --ctx makes it larger",
         "cancelled": "stopped",
     }
-    if reply.finish_reason in reasons:
-        lines.append(reasons[reply.finish_reason])
-    return lines
+    reason = reasons.get(reply.finish_reason)
+    return [*overflowed(reply, overflow), *([reason] if reason else [])]
 
 
 def speed(reply: Reply) -> str:

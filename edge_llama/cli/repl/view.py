@@ -7,6 +7,7 @@ lines that have left the screen stay as they are.
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -138,6 +139,7 @@ class MarkdownView:
 def make_view(*, plain: bool) -> View:
     """Return a view for standard output; Markdown only where it can be drawn."""
     target = console.stdout
-    if plain or not target.is_terminal or target.is_dumb_terminal or target.legacy_windows:
+    # Not rich's own idea of a terminal: FORCE_COLOR makes a pipe one.
+    if plain or not sys.stdout.isatty() or target.is_dumb_terminal or target.legacy_windows:
         return PlainView()
     return MarkdownView(target)
