@@ -203,6 +203,35 @@ def test_resume_may_stand_alone(given: list[str], parsed: list[str]) -> None:
     assert with_resume_value(given) == parsed
 
 
+def test_the_shell_completes_ids_and_personas(store: ConversationStore, tmp_path: Path) -> None:
+    store.close()
+    (tmp_path / "home" / "personas").mkdir()
+    (tmp_path / "home" / "personas" / "pirate.json").write_text("{}")
+
+    def complete(line: str) -> list[str]:
+        run = subprocess.run(
+            [sys.executable, "-c", "import edge_llama.cli as cli; cli.main()"],
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "EDGE_LLAMA_HOME": str(tmp_path / "home"),
+                # The name that typer makes of the program's, which is -c here.
+                "__C_COMPLETE": "complete_bash",
+                "COMP_WORDS": f"edge-llama {line}",
+                "COMP_CWORD": str(len(line.split(" "))),
+            },
+            check=False,
+            timeout=60,
+        )
+        assert run.stderr == ""
+        return run.stdout.split()
+
+    assert complete("chat --persona pi") == ["pirate"]
+    assert complete("chat --resume ") == ["3", "2", "1"]
+    assert complete("hist") == ["history"]
+
+
 def test_the_lists_load_no_native_library(tmp_path: Path) -> None:
     script = (
         "import sys; from edge_llama.cli.app import run; run(['history']); run(['persona']); "

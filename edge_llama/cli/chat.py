@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from contextlib import ExitStack
@@ -24,12 +25,32 @@ if TYPE_CHECKING:
     from .repl.session import Session
 
 
+def _persona_names(incomplete: str) -> list[str]:
+    return [name for name in personas.names() if name.startswith(incomplete)]
+
+
+def _conversation_ids(incomplete: str) -> list[tuple[str, str]]:
+    """Return ids and titles for the shell, which must not hear of faults."""
+    from ..conversations import ConversationStore
+
+    with contextlib.suppress(HistoryError), ConversationStore.open() as store:
+        listed = [(str(one.id), one.title) for one in store.list(limit=20)]
+        return [pair for pair in listed if pair[0].startswith(incomplete)]
+    return []
+
+
 @options.runs_model()
 def chat(
     model: options.ModelName = None,
     system: Annotated[str | None, typer.Option("--system", help="A system prompt.")] = None,
     persona: Annotated[
-        str | None, typer.Option("--persona", "-p", help="A persona; see edge-llama persona.")
+        str | None,
+        typer.Option(
+            "--persona",
+            "-p",
+            help="A persona; see edge-llama persona.",
+            autocompletion=_persona_names,
+        ),
     ] = None,
     schema: Annotated[
         Path | None,
@@ -38,7 +59,11 @@ def chat(
     resume: Annotated[
         str | None,
         typer.Option(
-            "--resume", "-r", metavar="[ID|NAME]", help="Go on with a conversation, or the last."
+            "--resume",
+            "-r",
+            metavar="[ID|NAME]",
+            help="Go on with a conversation, or the last.",
+            autocompletion=_conversation_ids,
         ),
     ] = None,
     no_history: Annotated[
