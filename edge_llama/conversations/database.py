@@ -82,7 +82,7 @@ def _migrate(
         if tables and _application(connection) != APPLICATION_ID:
             raise HistoryError(
                 f"{path}: it is the database of another program",
-                hint=f"Move it away: mv '{path}' '{path}.other'",
+                hint="Rename it, or set EDGE_LLAMA_HOME to another folder.",
             )
         if version > len(migrations):
             raise HistoryError(
@@ -113,7 +113,7 @@ def _remedy(path: Path, error: sqlite3.Error) -> str:
         return "Make room on the disk."
     if "malformed" in text or "not a database" in text:
         return (
-            f"Move it away to begin anew (mv '{path}' '{path}.damaged'); "
-            f"sqlite3 '{path}.damaged' .recover shows what can be saved."
+            f"Rename it, e.g. to {path.name}.damaged, to begin anew; "
+            f"sqlite3 {path.name}.damaged .recover shows what can be saved."
         )
     return "Check the folder and its permissions, or set EDGE_LLAMA_HOME to another one."
