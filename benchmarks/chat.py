@@ -49,7 +49,7 @@ def stop(home: Path, question: bytes, until: str, wait: float, *arguments: str) 
     time.sleep(wait)
     pressed = time.perf_counter()
     chat.type(CTRL_C)
-    chat.wait_for(r"\(stopped\)")
+    chat.wait_for(r"\(stopped;")
     seconds = time.perf_counter() - pressed
     leave(chat)
     return seconds

@@ -129,6 +129,25 @@ def test_a_piped_chat_is_kept_and_goes_on(run_cli: RunCLI) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.skipif(os.name != "posix", reason="uses a POSIX shell pipe")
+def test_what_a_reader_did_not_wait_for_is_kept(run_cli: RunCLI, tmp_path: Path) -> None:
+    run = subprocess.run(
+        f"echo Count to 100. | {sys.executable} -m edge_llama chat --max-tokens 60 | head -c 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "EDGE_LLAMA_HOME": str(tmp_path / "home")},
+        timeout=120,
+        check=False,
+    )
+    assert (len(run.stdout), run.stderr) == (1, "")
+    kept = json.loads(run_cli("history", "export", "--json").stdout)["messages"]
+    assert kept[1]["content"].startswith(run.stdout)
+    assert kept[1]["status"] == "unfinished"
+
+
+@pytest.mark.model
 def test_the_policy_that_made_room_is_named(run_cli: RunCLI) -> None:
     small = ("chat", "--resume", "-c", "128", *GREEDY)
     assert run_cli("chat", "-c", "128", *GREEDY, stdin="word " * 60).stderr == ""
@@ -150,18 +169,23 @@ _HISTORY = "The parrot is green and likes nuts. " * 45  # 400 tokens and more
 
 
 @pytest.mark.model
-def test_a_resumed_conversation_is_not_read_again(run_cli: RunCLI, tmp_path: Path) -> None:
+def test_what_was_read_is_not_read_again(run_cli: RunCLI, tmp_path: Path) -> None:
     states = tmp_path / "home" / "cache" / "states"
-    run_cli("chat", *GREEDY, stdin=_HISTORY)
+
+    def cached(*arguments: str) -> int:
+        run = run_cli("--verbose", "chat", *arguments, *GREEDY, stdin="And?")
+        (tokens,) = re.findall(r"prompt \d+ new \+ (\d+) cached", run.stderr)
+        return int(tokens)
+
+    assert cached("--system", _HISTORY) == 0
     assert [path.stat().st_mode & 0o077 for path in states.iterdir()] == [0]
-    resumed = run_cli("--verbose", "chat", "--resume", stdin="And?")
-    assert resumed.returncode == 0
-    (cached,) = re.findall(r"prompt \d+ new \+ (\d+) cached", resumed.stderr)
-    assert int(cached) > 380
+    assert cached("--resume") > 370
+    assert cached("--system", _HISTORY) > 370  # another conversation, with the same beginning
     run_cli("history", "rm", "last")
     assert not states.exists()  # they hold what was said
-    run_cli("chat", "--no-history", *GREEDY, stdin=_HISTORY)
-    assert not states.exists()
+    for arguments in (["--no-history"], ["--memory", "400MiB"]):
+        assert cached("--system", _HISTORY, *arguments) == 0
+        assert not states.exists()
 
 
 @pytest.mark.model

@@ -287,10 +287,11 @@ def test_answers_follow_a_schema_until_it_is_taken_off(session: Session, tmp_pat
     assert session.store is not None
     assert persona_of(session.store.find("last")).schema == str(path)
     assert "schema on" in status_line(session, 100)
-    path.write_text('{"type": "nothing"}', encoding="utf-8")
     before = session.persona
-    with pytest.raises(EdgeLlamaError):
-        session.change(dataclasses.replace(before, schema=str(path) + "x"))
+    (tmp_path / "binary").write_bytes(b"\x80")
+    for name in ("nothing", "binary"):
+        with pytest.raises(EdgeLlamaError, match=name):
+            session.change(dataclasses.replace(before, schema=str(tmp_path / name)))
     assert session.persona == before
     session.change(dataclasses.replace(before, schema=None))
     assert ask(session, "Say hello.")[0] not in '"{'

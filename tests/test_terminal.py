@@ -141,7 +141,7 @@ def test_ctrl_c_stops_the_answer_and_a_second_leaves(
     chat.type(b"Write a very long story about a dragon." + ENTER)
     chat.wait_for(r"\n\r?\w\w+ \w+")  # the first words of the answer
     chat.type(CTRL_C)
-    chat.wait_for(r"\(stopped\)")
+    chat.wait_for(r"\(stopped;")
     chat.wait_for(ANSWERED)
     ask(chat, b"/set max-tokens 5", "max-tokens = 5")
     ask(chat, b"Say hello.")
@@ -160,7 +160,7 @@ def test_ctrl_c_while_the_prompt_is_read(start: Callable[..., Terminal]) -> None
     chat.type(ENTER)
     chat.wait_for("…")
     chat.type(CTRL_C)
-    chat.wait_for(r"\(stopped\)")
+    chat.wait_for(r"\(stopped;")
     chat.wait_for(READY)
     ask(chat, b"/stats", r"\n0 tokens")
     chat.type(CTRL_C)

@@ -7,6 +7,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from ...errors import EdgeLlamaError
 from ..interrupt import Leave
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def answer(session: Session, question: str, view: View) -> Reply:
                 view.push(text)
                 session.push(text)
             reply = stream.reply
-        except Exception:
+        except EdgeLlamaError:
             session.fail()
             raise
-        except BaseException:  # the program is to end: what there is stays, as unfinished
+        except BaseException:  # the program is to end, or its reader is gone: what there is stays
             stream.cancel()
             session.keep()
             raise

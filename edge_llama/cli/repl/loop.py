@@ -58,7 +58,7 @@ class Repl:
             return
         command = find_command(match[0])
         if command is None:
-            console.note(f"(unknown command {match[0]}; /help lists them)")
+            console.note(f"(unknown command {match[0]}; /help lists them, / before it sends it)")
         else:
             command.run(self, text[match.end() :].strip())
 

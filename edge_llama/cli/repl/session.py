@@ -211,9 +211,10 @@ def _grammar_of(schema: str | None) -> Grammar | None:
         return None
     try:
         return Grammar.json_schema(Path(schema))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text in UTF-8"
         raise InvalidOptionError(
-            f"{schema}: {error.strerror or error}", hint="Give the file of a JSON Schema."
+            f"{schema}: {reason}", hint="Give the file of a JSON Schema."
         ) from error
 
 

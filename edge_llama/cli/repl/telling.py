@@ -69,7 +69,7 @@ def endings(reply: Reply, overflow: str) -> list[str]:
     reasons = {
         "length": "ended at max-tokens",
         "incomplete": "ended at max-tokens, inside the structure",
-        "cancelled": "stopped",
+        "cancelled": "stopped; Ctrl-C again leaves",
     }
     reason = reasons.get(reply.finish_reason)
     return [*overflowed(reply, overflow), *([reason] if reason else [])]

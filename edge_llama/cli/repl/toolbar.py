@@ -26,7 +26,10 @@ def status_line(session: Session, width: int) -> str:
         parts.insert(0, f"{len(session.attached)} attached")
     if session.persona.schema is not None:
         parts.append("schema on")
-    parts.append("not kept" if session.store is None else f"#{session.id or 'new'}")
+    if session.store is None:
+        parts.append("not kept")
+    elif session.id is not None:
+        parts.append(f"#{session.id}")
     line = parts[0]
     for part in parts[1:]:
         if len(line) + 3 + len(part) > width:
