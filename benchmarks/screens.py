@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyte.screens import Char
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
-COLUMNS, LINES = 96, 30
+COLUMNS, LINES = 96, 26
 READY, ANSWERED = r"context 0/\d+ \| ", r"context [1-9]\d*/\d+ \| [\d.]+ tokens/s"
 
 
@@ -89,7 +89,7 @@ def history(home: Path) -> str:
         'echo "$ edge-llama $words"; $0 -m edge_llama $words; done'
     )
     command = ("/bin/sh", "-c", script, sys.executable)
-    terminal = Terminal(command=command, cwd=home, columns=COLUMNS, lines=LINES)
+    terminal = Terminal(command=command, cwd=home, columns=COLUMNS, lines=LINES + 4)
     terminal.wait_for(READY)
     shown = picture(terminal, "edge-llama history")
     terminal.type(CTRL_D)

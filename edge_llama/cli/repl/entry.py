@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 #: Most questions of earlier conversations that the up arrow goes back to.
 _HISTORY = 1000
-_STYLE = Style.from_dict({"bottom-toolbar": "noreverse ansibrightblack", "continuation": "dim"})
+_STYLE = Style.from_dict(
+    {
+        "prompt": "ansicyan bold",
+        "continuation": "ansicyan",
+        "bottom-toolbar": "noreverse ansibrightblack",
+    }
+)
 
 
 class _Questions(History):
@@ -75,7 +81,7 @@ class Entry:
             KeyboardInterrupt: Ctrl-C on an empty line.
             EOFError: Ctrl-D on an empty line.
         """
-        return self._prompt.prompt("> ", default=default)
+        return self._prompt.prompt([("class:prompt", "> ")], default=default)
 
 
 def _continuation(_width: int, _line: int, wraps: int) -> StyleAndTextTuples:

@@ -69,6 +69,7 @@ class Repl:
         show_logprobs(reply)
         for line in endings(reply, self.session.model.config.overflow):
             console.note(f"({line})")
+        console.show("")
         self._interrupted = reply.finish_reason == "cancelled"
 
     def resume(self, conversation: Conversation) -> None:
@@ -86,3 +87,4 @@ class Repl:
             view.end()
             if session.is_cut_off:
                 console.note("(cut off there; /retry asks again)")
+        console.show("")
