@@ -61,6 +61,18 @@ class Chat:
         with self._lock:
             return tuple(self._messages)
 
+    @messages.setter
+    def messages(self, messages: Sequence[Message]) -> None:
+        """Go on from another conversation, or from an earlier point of this one.
+
+        Raises:
+            StateError: an answer is being generated.
+        """
+        with self._lock:
+            self._refuse_while_answering()
+            self._messages = list(messages)
+            self._dropped_turns = 0
+
     def stream(
         self, text: str, *, sampling: Sampling | None = None, grammar: Grammar | None = None
     ) -> Stream:
@@ -84,11 +96,7 @@ class Chat:
                     self._dropped_turns = reply.dropped_turns
 
         with self._lock:
-            if self._answering is not None and not self._answering.finished:
-                raise StateError(
-                    "the previous answer is still being generated",
-                    hint="Read it to its end, or cancel() it and wait for its reply.",
-                )
+            self._refuse_while_answering()
             messages = [*self._messages, question]
             self._answering = self._start(
                 messages, sampling or self._sampling, grammar, keep, self._dropped_turns
@@ -107,3 +115,10 @@ class Chat:
         with self._lock:
             self._messages = [message for message in self._messages if message.role == "system"]
             self._dropped_turns = 0
+
+    def _refuse_while_answering(self) -> None:
+        if self._answering is not None and not self._answering.finished:
+            raise StateError(
+                "the previous answer is still being generated",
+                hint="Read it to its end, or cancel() it and wait for its reply.",
+            )

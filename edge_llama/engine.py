@@ -11,6 +11,7 @@ last; so either the engine sees the job cancelled, or the decode that it begins 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from functools import partial
@@ -23,11 +24,14 @@ from .native import NativeSampler
 from .scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .cache import StateStore
     from .native import NativeContext, NativeModel
     from .stream import Job
+
+#: Seconds without work after which what was read is worth saving.
+_REST_SECONDS = 0.5
 
 
 class _Choice:
@@ -134,7 +138,7 @@ class Engine:
                 self._receive()
                 if self._closing:
                     break
-                self._step()
+                self._safely(self._scheduler.step)
         finally:
             with self._lock:
                 self._closing = True
@@ -147,13 +151,20 @@ class Engine:
         """Take what has arrived; wait for something if there is nothing else to do."""
         wait = self._scheduler.is_idle and not self._closing
         while wait or not self._inbox.empty():
-            for job in self._inbox.get():
+            for job in self._next():
                 self._scheduler.add(self._generation(job))
             wait = False
 
-    def _step(self) -> None:
+    def _next(self) -> Sequence[Job]:
+        """Return what arrives next; when nothing has for a moment, what was read is saved."""
+        with contextlib.suppress(queue.Empty):
+            return self._inbox.get(timeout=_REST_SECONDS)
+        self._safely(self._scheduler.checkpoint)
+        return self._inbox.get()
+
+    def _safely(self, work: Callable[[], None]) -> None:
         try:
-            self._scheduler.step()
+            work()
         except BaseException as error:  # noqa: BLE001 - a fault of ours; nobody may wait for ever
             self._scheduler.fail(error)
 

@@ -16,6 +16,7 @@
     ├── IncompleteError          a text ended inside the structure that its grammar asks for
     ├── InvalidOutputError       a text is not what its grammar asks for
     ├── BackendError             llama.cpp failed while computing
+    ├── HistoryError             conversations or personas cannot be read, written or found
     └── StateError               used after close, or in a state that does not allow it
 """
 
@@ -113,6 +114,10 @@ class InvalidOutputError(EdgeLlamaError):
 
 class BackendError(EdgeLlamaError):
     """llama.cpp reported a failure while computing."""
+
+
+class HistoryError(EdgeLlamaError):
+    """What a user keeps, conversations or personas, cannot be read, written or found."""
 
 
 class StateError(EdgeLlamaError):

@@ -45,6 +45,10 @@ class Scheduler:
         """Whether there is nothing to do."""
         return not (self._active or self._paused or self._waiting)
 
+    def checkpoint(self) -> None:
+        """Save what would have to be read again if the process were killed; while idle."""
+        self._pool.checkpoint()
+
     def add(self, generation: Generation) -> None:
         """Let a generation wait for its turn."""
         self._waiting.append(generation)

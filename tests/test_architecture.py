@@ -17,10 +17,10 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors", "cuts"],
-    ["hardware", "install", "units"],
+    ["folders", "hardware", "install", "units"],
     ["rules"],
     ["config", "device", "decoder", "grammar", "guide", "sampling", "messages", "header"],
-    ["catalog"],
+    ["catalog", "conversations", "personas"],
     ["preflight"],
     ["gguf_file"],
     ["rope"],
@@ -118,6 +118,7 @@ def test_the_public_names() -> None:
         "GGUFInfo",
         "Grammar",
         "GrammarError",
+        "HistoryError",
         "IncompleteError",
         "InvalidOptionError",
         "InvalidOutputError",

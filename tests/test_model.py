@@ -218,9 +218,21 @@ def test_a_cancelled_answer_stays_in_the_conversation_as_far_as_it_came(model: M
     first = next(stream)
     with pytest.raises(StateError, match="still being generated"):
         chat.stream("And now?")
+    with pytest.raises(StateError, match="still being generated"):
+        chat.messages = []
     stream.cancel()
     assert stream.reply.text.startswith(first)
     assert [message.role for message in chat.messages] == ["user", "assistant"]
+
+
+def test_a_conversation_goes_on_from_messages(model: Model) -> None:
+    first = model.chat(system="Be brief.")
+    first.send("Say hello.", sampling=SHORT)
+    expected = first.send("And again.", sampling=SHORT)
+    again = model.chat()
+    again.messages = first.messages[:3]
+    assert again.send("And again.", sampling=SHORT).tokens == expected.tokens
+    assert again.messages == first.messages
 
 
 def test_generations_of_several_threads_run_together(model: Model) -> None:

@@ -166,3 +166,29 @@ def test_a_conversation_goes_on_in_another_process(embedded: Path, tmp_path: Pat
     assert resumed < seconds / 3
     for options in ({"kv_type": "q8_0"}, {"n_parallel": 2}):  # other settings, other states
         assert answer(state_dir=str(tmp_path / "states"), **options)[1] == 0
+
+
+_KILLED = """
+import os, pathlib, signal, sys, time
+from edge_llama import Model, Sampling
+model = Model.open(sys.argv[1], n_ctx=1024, state_dir=sys.argv[2])
+chat = model.chat(sampling=Sampling(max_tokens=4, temperature=0))
+chat.send("word " * 300)
+while not list(pathlib.Path(sys.argv[2]).rglob("*.state")):
+    time.sleep(0.05)
+chat.send("And?")  # grew by too little for another copy
+time.sleep(1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_what_was_read_outlives_a_process_that_is_killed(embedded: Path, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", _KILLED, embedded, tmp_path / "states"], check=False, timeout=120
+    )
+    assert run.returncode == -9
+    assert len(files(tmp_path)) == 1
+    with Model.open(embedded, n_ctx=1024, state_dir=str(tmp_path / "states")) as model:
+        reply = model.chat().send("word " * 300, sampling=Sampling(max_tokens=4, temperature=0))
+        assert reply.cached_tokens >= 300

@@ -42,6 +42,10 @@ class StateStore(Protocol):
         """Keep the state of ``history``, if there is room; only then it is read."""
         ...
 
+    def checkpoint(self, history: History, read: Callable[[], State]) -> None:
+        """Keep a copy that outlives the process, if any does."""
+        ...
+
     def find(self, rate: Callable[[History], int]) -> Parked | None:
         """Return the state that ``rate`` gives most, if any gets more than 0."""
         ...
@@ -83,6 +87,9 @@ class MemoryStore:
         while self.nbytes + nbytes > self._max_bytes:
             self._let_go()
         self._states[Parked(list(history.tokens), history.gap, nbytes)] = read()
+
+    def checkpoint(self, history: History, read: Callable[[], State]) -> None:
+        """Do nothing: no state here outlives the process."""
 
     def _let_go(self) -> None:
         """Part with the oldest state."""

@@ -151,19 +151,37 @@ class SequencePool:
                 self._park(sequence, kept=0, worth=WORTH_PARKING)
                 sequence.truncate(0)
 
+    def checkpoint(self) -> None:
+        """Leave copies of what nobody uses to a store that outlives this process, if it is killed.
+
+        Only of what has grown by a quarter, or the copies of a long conversation would add up.
+        """
+        if self._store.persists:
+            for sequence in self._sequences:
+                worth = max(WORTH_PARKING, sequence.length // 4)
+                if not sequence.busy and self._is_worth_a_copy(sequence, kept=0, worth=worth):
+                    with contextlib.suppress(MemoryError, EdgeLlamaError):
+                        self._store.checkpoint(sequence, sequence.save)
+
     def _park(self, sequence: Sequence, *, kept: int, worth: int) -> None:
-        """Save a sequence if ``worth`` of its tokens or more are in no other cache or store."""
+        """Save a sequence if it is worth it."""
+        if self._is_worth_a_copy(sequence, kept=kept, worth=worth):
+            # Without a copy it will be read again, which is no reason to fail.
+            with contextlib.suppress(MemoryError, EdgeLlamaError):
+                self._store.save(sequence, sequence.state_size, sequence.save)
+
+    def _is_worth_a_copy(self, sequence: Sequence, *, kept: int, worth: int) -> bool:
+        """Whether ``worth`` of its tokens or more are in no other cache or store."""
 
         def rate(history: History) -> int:
             return sequence.position(reusable(history, sequence, can_shift=False))
 
+        if self.is_shifted:  # its keys have yet to move
+            return False
         others = [rate(other) for other in self._sequences if other is not sequence]
         parked = self._store.find(rate)
         known = max(kept, *others, 0 if parked is None else rate(parked))
-        if sequence.length - known >= worth and not self.is_shifted:
-            # Without a copy it will be read again, which is no reason to fail.
-            with contextlib.suppress(MemoryError, EdgeLlamaError):
-                self._store.save(sequence, sequence.state_size, sequence.save)
+        return sequence.length - known >= worth
 
     def clear(self) -> None:
         """Forget all sequences, after an error left the cache in doubt."""

@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import InvalidOptionError
-from . import chat, console, convert, generate, inspect, verify
+from . import chat, console, convert, generate, history, inspect, persona, verify
 
 INTERRUPTED = 130
 
@@ -23,7 +23,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("chat", epilog="Example: `edge-llama chat models/llama-3.2-1b-q4_k_m.gguf`")(chat.chat)
+app.command(
+    "chat",
+    cls=chat.ChatCommand,
+    epilog="Example: `edge-llama chat models/llama-3.2-1b-q4_k_m.gguf`, or `edge-llama chat "
+    "--resume`",
+)(chat.chat)
 app.command(
     "generate", epilog='Example: `edge-llama generate "Name three moons of Saturn." --json`'
 )(generate.generate)
@@ -39,6 +44,8 @@ app.command(
     "verify",
     epilog="Example: `edge-llama verify models/llama-q4_k_m.gguf --against weights/Llama-3.2-1B`",
 )(verify.verify)
+app.add_typer(history.app, name="history")
+app.add_typer(persona.app, name="persona")
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature

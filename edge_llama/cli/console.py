@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from .untrusted import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,6 +37,14 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
+def write_untrusted(text: str) -> None:
+    """Write what a model wrote: as it is into a pipe or a file, what can be printed on a terminal.
+
+    A control character could steer the terminal; whoever reads a pipe asked for all of the text.
+    """
+    write(printable(text) if sys.stdout.isatty() else text)
+
+
 def write_json(value: Any) -> None:
     """Write one JSON document as a result."""
     write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
@@ -45,6 +55,13 @@ def write_json_line(value: Any) -> None:
     write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
+def write_table(table: RenderableType) -> None:
+    """Write a table as a result, without the spaces that would fill its lines."""
+    with stdout.capture() as capture:
+        stdout.print(table)
+    write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+
+
 def show(renderable: RenderableType) -> None:
     """Show something for people on standard error."""
     stderr.print(renderable)
@@ -52,7 +69,7 @@ def show(renderable: RenderableType) -> None:
 
 def note(text: str) -> None:
     """Show a line of lesser importance on standard error."""
-    stderr.print(Text(text, style="dim"), soft_wrap=True)
+    stderr.print(Text(printable(text), style="dim"), soft_wrap=not stderr.is_terminal)
 
 
 @contextlib.contextmanager
@@ -67,9 +84,11 @@ def status(text: str) -> Iterator[None]:
 
 def error(message: str, hint: str = "") -> None:
     """Show an error in one line: what is wrong, and what to do."""
-    line = Text.assemble(("error: ", "bold red"), " ".join(message.split()))
+    line = Text.assemble(("error: ", "bold red"), " ".join(printable(message).split()))
     if hint:
-        line.append(("" if message.endswith(".") else ".") + " " + " ".join(hint.split()))
+        line.append(
+            ("" if message.endswith(".") else ".") + " " + " ".join(printable(hint).split())
+        )
     stderr.print(line, soft_wrap=True)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import json
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -93,6 +95,52 @@ _METAVARS = {"samplers": "NAME;NAME...", "logit_bias": "TOKEN=BIAS"}
 #: Fields that are a number or a word, as typer knows no unions; and a word that has a better error
 #: than typer's.
 _TEXTS = {"memory": str | None, "gpu_layers": str, "rope_scaling": str}
+
+
+#: The options of sampling by field, and what they do.
+SAMPLING_NAMES = {field.name: field.metadata["help"] for field in dataclasses.fields(Sampling)}
+
+
+def sampling_field(name: str) -> dataclasses.Field[Any]:
+    """Return the field that an option is called by, as a field or as a flag with or without dashes.
+
+    Raises:
+        InvalidOptionError: there is none.
+    """
+    wanted = name.lstrip("-").replace("_", "-")
+    for field in dataclasses.fields(Sampling):
+        flags = [flag.lstrip("-") for flag in _SAMPLING_FLAGS[field.name] if len(flag) > 2]
+        if wanted in {*flags, field.name.replace("_", "-")}:
+            return field
+    known = ", ".join(field.replace("_", "-") for field in SAMPLING_NAMES)
+    raise InvalidOptionError(f"there is no option {name!r}", hint=f"There is: {known}.")
+
+
+def with_sampling(sampling: Sampling, name: str, text: str) -> Sampling:
+    """Return ``sampling`` with one option read from ``text`` as the command line does.
+
+    "default" takes a choice back; several texts are divided as in a shell.
+
+    Raises:
+        InvalidOptionError: there is no such option, or the value is not possible.
+    """
+    field = sampling_field(name)
+    value: Any = text
+    if text == "default":
+        value = field.default
+    elif field.name in _READERS:
+        try:
+            value = _READERS[field.name](shlex.split(text))
+        except ValueError as error:
+            raise InvalidOptionError(
+                f"{field.name} = {text!r} is not possible", hint="Close the quotes."
+            ) from error
+    else:
+        for number in (int, float):
+            with contextlib.suppress(ValueError):
+                value = number(text)
+                break
+    return dataclasses.replace(sampling, **{field.name: value})
 
 
 def _parameters(cls: type[Any], flags: dict[str, tuple[str, ...]]) -> list[inspect.Parameter]:

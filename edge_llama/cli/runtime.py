@@ -48,11 +48,11 @@ def write_stream(stream: Stream) -> Reply:
     """Write the text as it comes. Ctrl-C cancels, keeps what was said, and raises again."""
     try:
         for text in stream:
-            console.write(text)
+            console.write_untrusted(text)
     except KeyboardInterrupt:
         stream.cancel()
         for text in stream:  # what was generated before the cancel took effect
-            console.write(text)
+            console.write_untrusted(text)
         raise
     return stream.reply
 
@@ -62,27 +62,6 @@ def show_logprobs(reply: Reply) -> None:
     for chosen in reply.logprobs:
         first, *others = [f"{one.text!r} {one.logprob:.3f}" for one in (chosen, *chosen.top)]
         console.note(f"{first} | {'  '.join(others)}" if others else first)
-
-
-def summary(reply: Reply) -> str:
-    """Say in one line how fast it was and how full the context is."""
-    new = reply.prompt_tokens - reply.cached_tokens
-    parts = [
-        f"{reply.completion_tokens} tokens",
-        f"{reply.tokens_per_second:.1f} tokens/s",
-        f"prompt {new} new + {reply.cached_tokens} cached in {reply.prefill_seconds:.2f} s",
-        f"context {reply.context_tokens}/{reply.n_ctx}",
-        *dropped(reply),
-    ]
-    endings = {
-        "length": "ended at --max-tokens",
-        "incomplete": "ended at --max-tokens, inside the structure",
-        "context": "ended: the context is full",
-        "cancelled": "stopped",
-    }
-    if reply.finish_reason in endings:
-        parts.append(endings[reply.finish_reason])
-    return "[" + " | ".join(parts) + "]"
 
 
 def dropped(reply: Reply) -> list[str]:

@@ -28,6 +28,10 @@ class TieredStore:
         if not isinstance(history, Stored):
             self._memory.save(history, nbytes, read)
 
+    def checkpoint(self, history: History, read: Callable[[], State]) -> None:
+        """Keep a copy in the folder."""
+        self._folder.save(history, read())
+
     def find(self, rate: Callable[[History], int]) -> Parked | None:
         """Return the best state of both."""
         memory, folder = self._memory.find(rate), self._folder.find(rate)
