@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .asyncstream import AsyncStream
     from .catalog import find_model
     from .chat import Chat
     from .config import ModelConfig
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ORIGINS = {
+    "AsyncStream": "asyncstream",
     "BackendError": "errors",
     "Chat": "chat",
     "ContextOverflowError": "errors",
@@ -82,6 +84,7 @@ _ORIGINS = {
 }
 
 __all__ = [
+    "AsyncStream",
     "BackendError",
     "Chat",
     "ContextOverflowError",

@@ -17,6 +17,7 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors", "cuts"],
+    ["forks", "waiting"],
     ["hardware", "install", "units"],
     ["rules"],
     ["config", "device", "decoder", "grammar", "guide", "sampling", "messages", "header"],
@@ -33,8 +34,10 @@ LAYERS = [
     ["states", "overflow", "prompt"],
     ["opening"],
     ["generate", "prompting"],
+    ["delivery"],
     ["scheduler", "stream"],
-    ["engine", "chat"],
+    ["asyncstream", "engine", "runtime"],
+    ["chat", "local"],
     ["model"],
     ["cli"],
 ]
@@ -110,6 +113,7 @@ def test_files_are_small_and_only_the_console_prints(path: Path) -> None:
 
 def test_the_public_names() -> None:
     assert sorted(edge_llama.__all__) == [
+        "AsyncStream",
         "BackendError",
         "Chat",
         "ContextOverflowError",

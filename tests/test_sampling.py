@@ -98,7 +98,7 @@ def test_logprobs_are_the_model_s(model: Model, embedded: Path) -> None:
     expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     for row, entry in zip(expected, reply.logprobs, strict=True):
         assert entry.logprob == pytest.approx(row[entry.token], abs=0.02)
-        assert entry.piece == model._native.piece(entry.token)
+        assert entry.piece == model._opened.native.piece(entry.token)
         ranked = [one.logprob for one in entry.top]
         assert ranked == pytest.approx(np.sort(row)[::-1][:3].tolist(), abs=0.02)
         assert [row[one.token] for one in entry.top] == pytest.approx(ranked, abs=0.02)
