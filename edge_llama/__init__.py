@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         OutOfMemoryError,
         StateError,
         TemplateError,
+        WorkerDied,
     )
     from .generate import Reply
     from .gguf_file import GGUFInfo, inspect
@@ -79,6 +80,7 @@ _ORIGINS = {
     "Stream": "stream",
     "TemplateError": "errors",
     "TokenLogprob": "logprobs",
+    "WorkerDied": "errors",
     "find_model": "catalog",
     "inspect": "gguf_file",
 }
@@ -112,6 +114,7 @@ __all__ = [
     "Stream",
     "TemplateError",
     "TokenLogprob",
+    "WorkerDied",
     "__version__",
     "find_model",
     "inspect",

@@ -16,6 +16,7 @@
     ├── IncompleteError          a text ended inside the structure that its grammar asks for
     ├── InvalidOutputError       a text is not what its grammar asks for
     ├── BackendError             llama.cpp failed while computing
+    ├── WorkerDied               the child process of an isolated model ended (isolate=True)
     └── StateError               used after close, or in a state that does not allow it
 """
 
@@ -113,6 +114,21 @@ class InvalidOutputError(EdgeLlamaError):
 
 class BackendError(EdgeLlamaError):
     """llama.cpp reported a failure while computing."""
+
+
+class WorkerDied(EdgeLlamaError):  # noqa: N818 - it tells what happened, not what was wrong
+    """The child process of an isolated model ended; the next call starts another.
+
+    ``exit_code`` is what the process returned, a negative signal number on POSIX, or None if it
+    never began. ``log`` are the last lines that it, or llama.cpp in it, wrote.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str, exit_code: int | None, log: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+        self.log = log
 
 
 class StateError(EdgeLlamaError):

@@ -77,6 +77,9 @@ class Model:
         Of a model in several files ``path`` is the first. ``on_progress`` is called in this thread
         with the fraction that is loaded, 0 to 1; it ends the load by returning False or raising.
 
+        With ``isolate`` the model runs in a child process, and a crash there is a WorkerDied here:
+        of all that runs at that moment. The next call starts it again.
+
         Raises:
             ModelFileError: not a GGUF, damaged, or refused by llama.cpp.
             LoadCancelledError: ``on_progress`` ended the load.
@@ -84,9 +87,14 @@ class Model:
             OutOfMemoryError: it does not fit into ``memory``, or into what is free.
             DeviceError: ``device`` is not compiled in, or not there.
             NativeLibraryError: llama.cpp is missing or does not fit.
+            WorkerDied: the child process ended while it loaded the model.
         """
         config = with_options(config or ModelConfig(), options)
         info = inspect(path)
+        if config.isolate:
+            from .worker import Worker
+
+            return cls(info, Worker.open(info, config, on_progress))
         from .local import Local
 
         return cls(info, Local.open(info, config, on_progress))

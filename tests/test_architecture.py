@@ -38,6 +38,7 @@ LAYERS = [
     ["scheduler", "stream"],
     ["asyncstream", "engine", "runtime"],
     ["chat", "local"],
+    ["worker"],
     ["model"],
     ["cli"],
 ]
@@ -141,6 +142,7 @@ def test_the_public_names() -> None:
         "Stream",
         "TemplateError",
         "TokenLogprob",
+        "WorkerDied",
         "__version__",
         "find_model",
         "inspect",
