@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from .ask import Ask, Conversation
 from .engine import Engine
 from .opening import Opened, open_native
 from .prompting import Prompting
-from .runtime import Ask, Conversation
 from .stream import Job, Stream
 
 if TYPE_CHECKING:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 import weakref
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict, overload
+from typing import TYPE_CHECKING, Any, overload
 
+from .ask import Ask, Conversation, make_ask, token_ids
 from .asyncstream import AsyncStream
 from .chat import Chat
 from .config import ModelConfig
-from .errors import InvalidOptionError
 from .forks import Home
 from .gguf_file import GGUFInfo, inspect
 from .rules import with_options
-from .runtime import Ask, Conversation
-from .sampling import Sampling
 from .waiting import in_thread
 
 if TYPE_CHECKING:
@@ -26,20 +23,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from .ask import Asking
     from .generate import Reply
     from .grammar import Grammar
     from .memory import MemoryPlan, MemoryReceipt
     from .messages import Message
     from .runtime import Runtime
+    from .sampling import Sampling
     from .stream import Stream
-
-
-class Asking(TypedDict, total=False):
-    """How to answer a prompt; see :meth:`Model.stream`."""
-
-    sampling: Sampling | None
-    grammar: Grammar | None
-    raw: bool
 
 
 class Model:
@@ -161,7 +152,9 @@ class Model:
             ContextOverflowError: the prompt does not fit into the context.
             GrammarError: the grammar cannot be used with this model's vocabulary.
         """
-        return self._runtime.start([_ask(prompt, sampling=sampling, grammar=grammar, raw=raw)])[0]
+        return self._runtime.start([make_ask(prompt, sampling=sampling, grammar=grammar, raw=raw)])[
+            0
+        ]
 
     @overload
     def generate(
@@ -199,7 +192,7 @@ class Model:
         if n is None:
             with self.stream(prompt, sampling=sampling, grammar=grammar, raw=raw) as stream:
                 return stream.reply
-        return self._replies([_ask(prompt, n, sampling=sampling, grammar=grammar, raw=raw)])
+        return self._replies([make_ask(prompt, n, sampling=sampling, grammar=grammar, raw=raw)])
 
     def generate_many(
         self,
@@ -215,7 +208,7 @@ class Model:
         them ends all.
         """
         how: Asking = {"sampling": sampling, "grammar": grammar, "raw": raw}
-        return self._replies([_ask(prompt, **how) for prompt in prompts])
+        return self._replies([make_ask(prompt, **how) for prompt in prompts])
 
     def _replies(self, asks: Sequence[Ask]) -> list[Reply]:
         """Answer all together; if anything goes wrong, none is left running."""
@@ -246,7 +239,7 @@ class Model:
         if n is None:
             async with self.astream(prompt, **how) as answer:
                 return await answer.reply()
-        ask = _ask(prompt, n=n, **how)
+        ask = make_ask(prompt, n=n, **how)
         streams = await in_thread(lambda: self._runtime.start([ask]))
         try:
             return [await stream.areply() for stream in streams]
@@ -265,7 +258,7 @@ class Model:
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Turn token ids into text; control tokens have none."""
-        return self._runtime.detokenize(_ids(tokens))
+        return self._runtime.detokenize(token_ids(tokens))
 
     def _answer(
         self,
@@ -278,23 +271,6 @@ class Model:
         talk = Conversation(tuple(messages), dropped_turns)
         ask = Ask(prompt=talk, sampling=sampling, grammar=grammar)
         return self._runtime.start([ask], on_reply)[0]
-
-
-def _ask(prompt: str | Sequence[int], n: int = 1, **how: Unpack[Asking]) -> Ask:
-    if n < 1:
-        raise InvalidOptionError(f"n = {n} is not possible", hint="Use 1 or more.")
-    return Ask(
-        prompt=prompt if isinstance(prompt, str) else _ids(prompt),
-        sampling=how.get("sampling") or Sampling(),
-        grammar=how.get("grammar"),
-        raw=how.get("raw", False),
-        n=n,
-    )
-
-
-def _ids(tokens: Sequence[int]) -> tuple[int, ...]:
-    """Return token ids as plain numbers, whatever kind of integers they are."""
-    return tuple(map(operator.index, tokens))
 
 
 def _close(home: Home, runtime: Runtime) -> None:

@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .ask import Ask
     from .config import ModelConfig
     from .generate import Reply
-    from .grammar import Grammar
     from .memory import MemoryPlan, MemoryReceipt
-    from .messages import Message
-    from .sampling import Sampling
     from .stream import Stream
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Messages, the last of which is to be answered; see :meth:`Prompting.chat`."""
-
-    messages: tuple[Message, ...]
-    dropped_turns: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ask:
-    """What to generate, as the caller says it.
-
-    Attributes:
-        prompt: text, token ids, or a conversation.
-        sampling: how; what it leaves open is the model's choice.
-        grammar: what the answer is kept to.
-        raw: whether text is continued instead of answered.
-        n: how many answers to generate.
-    """
-
-    prompt: str | tuple[int, ...] | Conversation
-    sampling: Sampling
-    grammar: Grammar | None = None
-    raw: bool = False
-    n: int = 1
 
 
 class Runtime(Protocol):

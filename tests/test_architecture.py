@@ -21,7 +21,7 @@ LAYERS = [
     ["hardware", "install", "units"],
     ["rules"],
     ["config", "device", "decoder", "grammar", "guide", "sampling", "messages", "header"],
-    ["catalog"],
+    ["ask", "catalog"],
     ["preflight"],
     ["gguf_file"],
     ["rope"],

@@ -20,11 +20,11 @@ from .messages import ASK, CLOSE, DETOKENIZE, MEMORY, OPEN, TEMPLATE, TOKENIZE, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..ask import Ask
     from ..config import ModelConfig
     from ..generate import Reply
     from ..gguf_file import GGUFInfo
     from ..memory import MemoryPlan
-    from ..runtime import Ask
 
 logger = logging.getLogger("edge_llama.worker")
 

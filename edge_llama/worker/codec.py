@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .. import errors
+from ..ask import Ask, Conversation
 from ..config import KVCacheType, ModelConfig
 from ..generate import Reply
 from ..hardware import ProcessMemory
 from ..logprobs import TokenLogprob
 from ..memory import MemoryPlan, MemoryReceipt, MemoryUse
 from ..messages import Message
-from ..runtime import Ask, Conversation
 from ..sampling import Sampling
 from .frames import ProtocolError
 

@@ -7,11 +7,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from ..ask import Ask
 from ..config import ModelConfig
 from ..generate import Reply
 from ..gguf_file import inspect
 from ..local import Local
-from ..runtime import Ask
 from ..stream import Job
 from .codec import decode, encode, encode_error
 from .frames import FrameReader, pack, write
