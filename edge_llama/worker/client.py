@@ -6,14 +6,14 @@ import logging
 import threading
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..delivery import Delivery
 from ..errors import StateError
 from ..loading import teller
 from ..memory import MemoryReceipt
 from ..stream import Stream
-from .codec import decode, encode
+from .codec import encode
 from .link import Link
 from .messages import ASK, CLOSE, DETOKENIZE, MEMORY, OPEN, TEMPLATE, TOKENIZE, Ready
 
@@ -63,7 +63,7 @@ class Worker:
             if self._closed:
                 raise _closed()
             tell = teller(self._path, on_progress)
-            self._ready = decode(Ready, link.call(OPEN, payload, tell))
+            self._ready = link.call(OPEN, payload, answer=Ready, tell=tell)
         except BaseException:
             link.kill()
             raise
@@ -120,20 +120,17 @@ class Worker:
 
     def tokenize(self, text: str) -> list[int]:
         """Turn text into token ids."""
-        tokens: list[int] = self._ask(list[int], TOKENIZE, text)
+        tokens: list[int] = self._live().call(TOKENIZE, text, answer=list[int])
         return tokens
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Turn token ids into text."""
-        return str(self._ask(str, DETOKENIZE, list(tokens)))
+        return str(self._live().call(DETOKENIZE, list(tokens), answer=str))
 
     def memory(self) -> MemoryReceipt:
         """Return what the model has in memory now, in the child."""
-        receipt: MemoryReceipt = self._ask(MemoryReceipt, MEMORY)
+        receipt: MemoryReceipt = self._live().call(MEMORY, answer=MemoryReceipt)
         return receipt
-
-    def _ask(self, answer: Any, kind: str, payload: Any = None) -> Any:
-        return decode(answer, self._live().call(kind, payload))
 
     def close(self) -> None:
         """End the child; what runs is cancelled."""

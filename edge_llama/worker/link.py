@@ -7,6 +7,7 @@ import itertools
 import queue
 import subprocess
 import threading
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EdgeLlamaError, StateError, WorkerDied
@@ -41,7 +42,7 @@ class Link:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._calls: dict[int, queue.SimpleQueue[tuple[str, Any]]] = {}
+        self._calls: dict[int, tuple[queue.SimpleQueue[tuple[str, Any]], Any]] = {}
         self._jobs: dict[int, Delivery] = {}
         self._lock = threading.Lock()
         self._fault: str | None = None
@@ -72,9 +73,14 @@ class Link:
         return self._process.pid
 
     def call(
-        self, kind: str, payload: Any = None, tell: Callable[[float], object] | None = None
+        self,
+        kind: str,
+        payload: Any = None,
+        *,
+        answer: Any = NoneType,
+        tell: Callable[[float], object] | None = None,
     ) -> Any:
-        """Ask and wait for the answer, a JSON value; ``tell`` gets the progress.
+        """Ask and wait for the answer, of type ``answer``; ``tell`` gets the progress.
 
         Raises:
             WorkerDied: the child is gone. EdgeLlamaError: what the child raised.
@@ -83,7 +89,7 @@ class Link:
         with self._lock:
             if self._ended:
                 raise self._end_error()
-            self._calls[number] = answers
+            self._calls[number] = answers, answer
         self._outbox.put(pack([kind, number, payload]))
         try:
             while True:
@@ -184,17 +190,17 @@ class Link:
             if not (isinstance(message, list) and len(message) == 3):
                 raise ProtocolError("a message of another form")
             kind, number, payload = message
-            if number in self._calls or kind in {"ok", "error", "progress"}:
+            if kind in {"ok", "error", "progress"}:
                 self._answer(kind, number, payload)
             else:
                 self._deliver(kind, number, payload)
 
     def _answer(self, kind: str, number: Any, payload: Any) -> None:
+        call, answer = self._calls.get(number, (None, Any))
         if kind == "error":
             payload = decode_error(payload)
-        elif kind == "progress":
-            payload = decode(float, payload)
-        call = self._calls.get(number)
+        else:
+            payload = decode(float if kind == "progress" else answer, payload)
         if call is not None:
             call.put((kind, payload))
 
@@ -227,7 +233,7 @@ class Link:
             calls, jobs = list(self._calls.values()), list(self._jobs.values())
             self._calls.clear()
             self._jobs.clear()
-        for call in calls:
+        for call, _ in calls:
             call.put(("error", self._end_error()))
         for job in jobs:
             job.finish(self._end_error())

@@ -67,7 +67,7 @@ class Server:
             DETOKENIZE: lambda _, tokens: self._local.detokenize(tokens),
             TEMPLATE: lambda _, __: self._local.check_template(),
             MEMORY: lambda _, __: encode(self._local.memory()),
-            CLOSE: lambda _, __: self._local.close(),
+            CLOSE: lambda _, __: self._close(),
         }
 
     def run(self) -> None:
@@ -112,6 +112,10 @@ class Server:
         # The parent ends this process if the load is to be cancelled.
         self._model = Local.open(info, config, lambda done: self.send("progress", number, done))
         return encode(Ready(self._model.plan, self._model.config))
+
+    def _close(self) -> None:
+        self._local.close()
+        os._exit(0)
 
     def _ask(self, _: int, payload: Any) -> None:
         numbers: Iterator[int] = iter(payload["jobs"])
