@@ -8,10 +8,10 @@ from .errors import StateError
 
 
 class Home:
-    """The process in which this was made."""
+    """The process in which this was made, for ``what`` can live in no other."""
 
-    def __init__(self) -> None:
-        self._pid = os.getpid()
+    def __init__(self, what: str = "the model") -> None:
+        self._what, self._pid = what, os.getpid()
 
     @property
     def is_here(self) -> bool:
@@ -22,7 +22,7 @@ class Home:
         """Raise StateError in a fork, where whoever waits would wait for ever."""
         if not self.is_here:
             raise StateError(
-                f"the model belongs to process {self._pid}; this one, {os.getpid()}, was forked "
+                f"{self._what} runs in process {self._pid}; this one, {os.getpid()}, was forked "
                 "from it",
                 hint="Open a model in this process with isolate=True, or start processes with "
                 "multiprocessing's 'spawn'.",

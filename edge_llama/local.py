@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .ask import Ask, Conversation
 from .engine import Engine
+from .gate import Gate
 from .opening import Opened, open_native
 from .prompting import Prompting
 from .stream import Job, Stream
@@ -34,6 +35,8 @@ class Local:
     def __init__(self, info: GGUFInfo, opened: Opened) -> None:
         self.native = opened.native
         self._info, self._opened = info, opened
+        # Callers prepare prompts in their own threads, with a vocabulary that must not be freed.
+        self._gate = Gate()
         config = opened.config
         self._prompting = Prompting(
             info, opened.native, overflow=config.overflow, n_ctx=opened.plan.n_ctx
@@ -69,8 +72,9 @@ class Local:
 
     def submit(self, asks: Sequence[Ask], make_job: MakeJob[AnyJob]) -> list[AnyJob]:
         """Begin all of ``asks`` together, each answer with a job of its own."""
-        jobs = [job for ask in asks for job in self._jobs(ask, make_job)]
-        self._engine.submit(jobs)
+        with self._gate:
+            jobs = [job for ask in asks for job in self._jobs(ask, make_job)]
+            self._engine.submit(jobs)
         return jobs
 
     def cancel(self, job: Job) -> None:
@@ -97,23 +101,26 @@ class Local:
 
     def check_template(self) -> None:
         """Raise TemplateError if conversations cannot be written for the model."""
-        self.native.handle  # noqa: B018 - raises when closed
-        self._prompting.template()
+        with self._gate:
+            self._prompting.template()
 
     def tokenize(self, text: str) -> list[int]:
         """Turn text into token ids."""
-        return self.native.tokenize(text, add_special=True, parse_special=True)
+        with self._gate:
+            return self.native.tokenize(text, add_special=True, parse_special=True)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Turn token ids into text."""
-        pieces = [self.native.piece(token) for token in self._prompting.checked(tokens)]
+        with self._gate:
+            pieces = [self.native.piece(token) for token in self._prompting.checked(tokens)]
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def memory(self) -> MemoryReceipt:
         """Return what the model has in memory now."""
-        self.native.handle  # noqa: B018 - raises when closed
-        return self._opened.receipt()
+        with self._gate:
+            return self._opened.receipt()
 
     def close(self) -> None:
         """Cancel what runs and free all memory."""
+        self._gate.close()
         self._engine.close()
