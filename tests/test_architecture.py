@@ -17,7 +17,7 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors", "cuts"],
-    ["forks", "gate", "waiting"],
+    ["forks", "gate", "sandbox", "waiting"],
     ["hardware", "install", "units"],
     ["rules"],
     ["config", "device", "decoder", "grammar", "guide", "sampling", "messages", "header"],
