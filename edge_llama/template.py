@@ -12,7 +12,8 @@ from jinja2 import TemplateError as JinjaError
 from jinja2.exceptions import SecurityError
 
 from .errors import TemplateError, one_line
-from .sandbox import MAX_SIZE, Budget, Sandbox
+from .sandbox import Sandbox
+from .templatecosts import MAX_SIZE, Budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,7 +17,8 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors", "cuts"],
-    ["forks", "gate", "sandbox", "waiting"],
+    ["forks", "gate", "templatecosts", "waiting"],
+    ["sandbox"],
     ["hardware", "install", "units"],
     ["rules"],
     ["config", "device", "decoder", "grammar", "guide", "sampling", "messages", "header"],
