@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
 import smallmodels
+from scripts import run_script
 
 from edge_llama import Model, Sampling, StateError
 
@@ -28,15 +26,9 @@ def small(tmp_path: Path) -> Path:
     return path
 
 
-def run_script(script: str) -> str:
+def output_of(script: str) -> str:
     """Run a script that must end by itself, silently but for what it prints."""
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    run = run_script(script)
     assert (run.returncode, run.stderr) == (0, "")
     return run.stdout
 
@@ -58,7 +50,7 @@ ROUNDS = """
 
 def rounds(path: Path, count: int, *, isolate: bool) -> tuple[list[int], list[int]]:
     """Open, use and close a model again and again; return resident bytes after, and while open."""
-    out = run_script(ROUNDS.format(path=str(path), rounds=count, isolate=isolate))
+    out = output_of(ROUNDS.format(path=str(path), rounds=count, isolate=isolate))
     pairs = [line.split() for line in out.splitlines()]
     assert len(pairs) == count
     return [int(after) for after, _ in pairs], [int(inside) for _, inside in pairs]
@@ -107,7 +99,7 @@ def test_use_after_close_is_named_everywhere(small: Path, *, isolate: bool) -> N
 
 @isolate
 def test_a_fork_is_refused_instead_of_hanging(small: Path, *, isolate: bool) -> None:
-    out = run_script(f"""
+    out = output_of(f"""
         import os, signal, sys, warnings
         from edge_llama import Model, Sampling, StateError
         warnings.simplefilter("ignore")  # newer Pythons warn of fork as such

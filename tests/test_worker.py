@@ -31,7 +31,7 @@ from edge_llama import (
     TemplateError,
     WorkerDied,
 )
-from edge_llama.worker import spawn
+from edge_llama.worker import Worker, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,7 +59,8 @@ def small(tmp_path: Path) -> Path:
 
 
 def pid_of(model: Model) -> int:
-    return int(model._opened.pid)  # type: ignore[attr-defined]
+    assert isinstance(model._opened, Worker)
+    return model._opened.pid
 
 
 def is_running(pid: int) -> bool:
