@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import smallmodels
-from scripts import run_script
 
 from edge_llama import Model, Sampling, StateError
+from scripts import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import logging
 import os
 import signal
@@ -23,6 +25,7 @@ from edge_llama import (
     Grammar,
     InvalidOptionError,
     LoadCancelledError,
+    Message,
     Model,
     ModelFileError,
     OutOfMemoryError,
@@ -31,7 +34,10 @@ from edge_llama import (
     TemplateError,
     WorkerDied,
 )
+from edge_llama.ask import Ask, Conversation
 from edge_llama.worker import Worker, spawn
+from edge_llama.worker.codec import decode, encode
+from edge_llama.worker.frames import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,6 +154,42 @@ def test_errors_are_those_of_this_process(isolated: Model, small: Path) -> None:
     small.write_bytes(small.read_bytes().replace(b".chat_template", b".chat_xemplate"))
     with Model.open(small, isolate=True) as model, pytest.raises(TemplateError, match="no chat"):
         model.chat()
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        None,
+        Grammar.json_schema({"type": "object", "properties": {"a": {"type": "integer"}}}),
+        Grammar.json(),
+        Grammar.regex("a+"),
+        Grammar.choice("a", "b"),
+        Grammar.gbnf('root ::= "a"'),
+        Grammar.lark('start: "a"'),
+        Grammar.template("x {a}", a=Grammar.regex("[0-9]+")).after("</think>"),
+    ],
+)
+def test_what_is_asked_arrives_as_it_was(grammar: Grammar | None) -> None:
+    bias: dict[int | str, float] = {3: float("-inf"), "x": 1}
+    sampling = Sampling(logit_bias=bias, stop=("é🙂",), seed=2**32 - 2, temperature=0.1)
+    prompts = "half a pair \ud800 and \0", (1, 2), Conversation((Message("user", "Hi"),), 3)
+    for prompt in prompts:
+        ask = Ask(prompt=prompt, sampling=sampling, grammar=grammar, n=2)
+        assert decode(Ask, json.loads(json.dumps(encode(ask)))) == ask
+
+
+def test_what_arrives_is_checked_field_by_field(isolated: Model) -> None:
+    wrongs: list[object] = [{"a": 1}, [[]]]
+    reply = dataclasses.replace(isolated.generate("Hi", sampling=GREEDY), grammar=None)
+    for value in (reply, isolated.plan, isolated.memory(), isolated.config):
+        data = json.loads(json.dumps(encode(value)))
+        assert decode(type(value), data) == value
+        for name, wrong in itertools.product(data, wrongs):
+            with pytest.raises(ProtocolError):
+                decode(type(value), {**data, name: wrong})
+        for worse in ({**data, "more": 1}, dict(list(data.items())[1:]), None, [data]):
+            with pytest.raises(ProtocolError):
+                decode(type(value), worse)
 
 
 def test_progress_and_cancelling_while_it_loads(small: Path) -> None:

@@ -29,7 +29,7 @@ from .frames import ProtocolError
 _SOURCES = {
     "ChoiceSource": "plain",
     "GbnfSource": "gbnf",
-    "LarkSource": "plain",
+    "LarkSource": "larktext",
     "RegexSource": "plain",
     "SchemaSource": "schema",
     "TemplateSource": "template",
