@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .asyncstream import AsyncStream
     from .catalog import find_model
     from .chat import Chat
     from .config import ModelConfig
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         OutOfMemoryError,
         StateError,
         TemplateError,
+        WorkerDied,
     )
     from .generate import Reply
     from .gguf_file import GGUFInfo, inspect
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ORIGINS = {
+    "AsyncStream": "asyncstream",
     "BackendError": "errors",
     "Chat": "chat",
     "ContextOverflowError": "errors",
@@ -79,11 +82,13 @@ _ORIGINS = {
     "Stream": "stream",
     "TemplateError": "errors",
     "TokenLogprob": "logprobs",
+    "WorkerDied": "errors",
     "find_model": "catalog",
     "inspect": "gguf_file",
 }
 
 __all__ = [
+    "AsyncStream",
     "BackendError",
     "Chat",
     "ContextOverflowError",
@@ -112,6 +117,7 @@ __all__ = [
     "Stream",
     "TemplateError",
     "TokenLogprob",
+    "WorkerDied",
     "__version__",
     "find_model",
     "inspect",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
+from .asyncstream import AsyncStream
 from .errors import StateError
 from .messages import Message
 from .sampling import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from typing_extensions import Unpack
 
     from .generate import Reply
     from .grammar import Grammar
@@ -30,6 +34,13 @@ class Answer(Protocol):
     ) -> Stream:
         """Return the answer's stream; ``dropped_turns`` were left out of the last prompt."""
         ...
+
+
+class Saying(TypedDict, total=False):
+    """How to answer in a conversation; see :meth:`Chat.stream`."""
+
+    sampling: Sampling | None
+    grammar: Grammar | None
 
 
 class Chat:
@@ -109,6 +120,18 @@ class Chat:
         """Say ``text`` and return the whole answer; errors as for :meth:`stream`."""
         with self.stream(text, sampling=sampling, grammar=grammar) as stream:
             return stream.reply
+
+    def astream(self, text: str, **how: Unpack[Saying]) -> AsyncStream:
+        """Return as :meth:`stream` in a form that never blocks the event loop.
+
+        The answer begins when its first text, or the reply, is awaited.
+        """
+        return AsyncStream(partial(self.stream, text, **how))
+
+    async def asend(self, text: str, **how: Unpack[Saying]) -> Reply:
+        """Return as :meth:`send` without blocking the event loop."""
+        async with self.astream(text, **how) as stream:
+            return await stream.reply()
 
     def clear(self) -> None:
         """Forget the conversation, except the system prompt."""

@@ -142,6 +142,12 @@ class ModelConfig:
         "1GiB", Size(), "Most that the folder may hold; the least recently used states go first."
     )
 
+    isolate: bool = option(
+        False,  # noqa: FBT003 - a default
+        _TRUTH,
+        "Run the model in a child process, whose crash is an error instead of the end.",
+    )
+
     def __post_init__(self) -> None:
         if str(self.rope_scaling) in {"llama3", "longrope"}:
             raise InvalidOptionError(

@@ -17,6 +17,7 @@
     ├── InvalidOutputError       a text is not what its grammar asks for
     ├── BackendError             llama.cpp failed while computing
     ├── HistoryError             conversations or personas cannot be read, written or found
+    ├── WorkerDied               the child process of an isolated model ended (isolate=True)
     └── StateError               used after close, or in a state that does not allow it
 """
 
@@ -118,6 +119,21 @@ class BackendError(EdgeLlamaError):
 
 class HistoryError(EdgeLlamaError):
     """What a user keeps, conversations or personas, cannot be read, written or found."""
+
+
+class WorkerDied(EdgeLlamaError):  # noqa: N818 - it tells what happened, not what was wrong
+    """The child process of an isolated model ended; the next call starts another.
+
+    ``exit_code`` is what the process returned, a negative signal number on POSIX, or None if it
+    never began. ``log`` are the last lines that it, or llama.cpp in it, wrote.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str, exit_code: int | None, log: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+        self.log = log
 
 
 class StateError(EdgeLlamaError):

@@ -10,6 +10,7 @@ from .readahead import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from .config import ModelConfig
     from .gguf_file import GGUFInfo
@@ -27,23 +28,7 @@ def load(
         LoadCancelledError: ``on_progress`` ended the load, of which nothing is left.
         ModelFileError: llama.cpp refuses the file, or it can no longer be read.
     """
-
-    def tell(done: float) -> None:
-        if on_progress is None:
-            return
-        try:
-            go_on = on_progress(done)
-        except Exception as error:
-            cause = one_line(f"{type(error).__name__}: {error}")
-            raise LoadCancelledError(
-                f"{info.path}: the load was ended by {cause}",
-                hint="The progress callback raised it; open the model again.",
-            ) from error
-        if go_on is not None and not go_on:
-            raise LoadCancelledError(
-                f"{info.path}: the load was cancelled", hint="Open the model again to go on."
-            )
-
+    tell = teller(info.path, on_progress)
     tell(0.0)
     share = _READING if config.mmap else 0.0
     if config.mmap:
@@ -59,3 +44,25 @@ def load(
         lambda done: tell(share + (1 - share) * done),
         tensors=info.tensors,
     )
+
+
+def teller(path: Path, on_progress: Callable[[float], object] | None) -> Callable[[float], None]:
+    """Return what passes the progress on, and raises LoadCancelledError when it is to end."""
+
+    def tell(done: float) -> None:
+        if on_progress is None:
+            return
+        try:
+            go_on = on_progress(done)
+        except Exception as error:
+            cause = one_line(f"{type(error).__name__}: {error}")
+            raise LoadCancelledError(
+                f"{path}: the load was ended by {cause}",
+                hint="The progress callback raised it; open the model again.",
+            ) from error
+        if go_on is not None and not go_on:
+            raise LoadCancelledError(
+                f"{path}: the load was cancelled", hint="Open the model again to go on."
+            )
+
+    return tell

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import weakref
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
+from .ask import Ask, Conversation, make_ask, token_ids
+from .asyncstream import AsyncStream
 from .chat import Chat
 from .config import ModelConfig
-from .engine import Engine
-from .errors import InvalidOptionError
+from .forks import Home
 from .gguf_file import GGUFInfo, inspect
-from .opening import Opened, open_native
-from .prompting import Prompting
 from .rules import with_options
-from .sampling import Sampling
-from .stream import Job, Stream
+from .waiting import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from typing_extensions import Unpack
+
+    from .ask import Asking
     from .generate import Reply
     from .grammar import Grammar
     from .memory import MemoryPlan, MemoryReceipt
     from .messages import Message
-    from .overflow import Prompt
+    from .runtime import Runtime
+    from .sampling import Sampling
+    from .stream import Stream
 
 
 class Model:
@@ -42,15 +46,12 @@ class Model:
     also when the interpreter ends.
     """
 
-    def __init__(self, info: GGUFInfo, opened: Opened) -> None:
+    def __init__(self, info: GGUFInfo, runtime: Runtime) -> None:
         """Do not call: use :meth:`open`."""
         self.info = info
-        self.config = config = opened.config
-        self.n_ctx = opened.plan.n_ctx
-        self._opened, self._native = opened, opened.native
-        self._prompting = Prompting(info, self._native, overflow=config.overflow, n_ctx=self.n_ctx)
-        self._engine = Engine(opened.native, opened.context, opened.make_store(info))
-        self._finalizer = weakref.finalize(self, self._engine.close)
+        self.config, self.n_ctx = runtime.config, runtime.plan.n_ctx
+        self._home, self._opened = Home(), runtime
+        self._finalizer = weakref.finalize(self, _close, self._home, runtime)
 
     @classmethod
     def open(
@@ -67,6 +68,9 @@ class Model:
         Of a model in several files ``path`` is the first. ``on_progress`` is called in this thread
         with the fraction that is loaded, 0 to 1; it ends the load by returning False or raising.
 
+        With ``isolate`` the model runs in a child process, and a crash there is a WorkerDied here:
+        of all that runs at that moment. The next call starts it again.
+
         Raises:
             ModelFileError: not a GGUF, damaged, or refused by llama.cpp.
             LoadCancelledError: ``on_progress`` ended the load.
@@ -74,10 +78,17 @@ class Model:
             OutOfMemoryError: it does not fit into ``memory``, or into what is free.
             DeviceError: ``device`` is not compiled in, or not there.
             NativeLibraryError: llama.cpp is missing or does not fit.
+            WorkerDied: the child process ended while it loaded the model.
         """
         config = with_options(config or ModelConfig(), options)
         info = inspect(path)
-        return cls(info, open_native(info, config, on_progress))
+        if config.isolate:
+            from .worker import Worker
+
+            return cls(info, Worker.open(info, config, on_progress))
+        from .local import Local
+
+        return cls(info, Local.open(info, config, on_progress))
 
     def __enter__(self) -> Model:
         return self
@@ -95,6 +106,12 @@ class Model:
         self._finalizer()
 
     @property
+    def _runtime(self) -> Runtime:
+        """What runs the model; StateError in a fork of the process that opened it."""
+        self._home.check()
+        return self._opened
+
+    @property
     def plan(self) -> MemoryPlan:
         """How it was opened: the options that were chosen, and what they take."""
         return self._opened.plan
@@ -105,8 +122,7 @@ class Model:
         Raises:
             StateError: the model is closed.
         """
-        self._native.handle  # noqa: B018 - raises when closed
-        return self._opened.receipt()
+        return self._runtime.memory()
 
     @property
     def has_chat_template(self) -> bool:
@@ -136,9 +152,9 @@ class Model:
             ContextOverflowError: the prompt does not fit into the context.
             GrammarError: the grammar cannot be used with this model's vocabulary.
         """
-        sampling = sampling or Sampling()
-        read = self._prompting.text(prompt, sampling, raw=raw)
-        return self._start(self._job(read, sampling, grammar))
+        return self._runtime.start([make_ask(prompt, sampling=sampling, grammar=grammar, raw=raw)])[
+            0
+        ]
 
     @overload
     def generate(
@@ -176,11 +192,7 @@ class Model:
         if n is None:
             with self.stream(prompt, sampling=sampling, grammar=grammar, raw=raw) as stream:
                 return stream.reply
-        if n < 1:
-            raise InvalidOptionError(f"n = {n} is not possible", hint="Use 1 or more.")
-        sampling = sampling or Sampling()
-        read = self._prompting.text(prompt, sampling, raw=raw)
-        return self._replies([self._job(read, sampling.candidate(i), grammar) for i in range(n)])
+        return self._replies([make_ask(prompt, n, sampling=sampling, grammar=grammar, raw=raw)])
 
     def generate_many(
         self,
@@ -195,30 +207,58 @@ class Model:
         A beginning that they share is read once. Errors are those of :meth:`stream`; one of
         them ends all.
         """
-        sampling = sampling or Sampling()
-        read = [self._prompting.text(prompt, sampling, raw=raw) for prompt in prompts]
-        return self._replies([self._job(prompt, sampling, grammar) for prompt in read])
+        how: Asking = {"sampling": sampling, "grammar": grammar, "raw": raw}
+        return self._replies([make_ask(prompt, **how) for prompt in prompts])
 
-    def _replies(self, jobs: list[Job]) -> list[Reply]:
-        """Run jobs together; if anything goes wrong, none is left running."""
+    def _replies(self, asks: Sequence[Ask]) -> list[Reply]:
+        """Answer all together; if anything goes wrong, none is left running."""
         with ExitStack() as stack:
-            streams = [stack.enter_context(Stream(job, self._engine.cancel)) for job in jobs]
-            self._engine.submit(jobs)
+            streams = [stack.enter_context(stream) for stream in self._runtime.start(asks)]
             return [stream.reply for stream in streams]
+
+    def astream(self, prompt: str | Sequence[int], **how: Unpack[Asking]) -> AsyncStream:
+        """Return as :meth:`stream` in a form that never blocks the event loop.
+
+        The generation begins when the first text, or the reply, is awaited.
+        """
+        return AsyncStream(partial(self.stream, prompt, **how))
+
+    @overload
+    async def agenerate(self, prompt: str | Sequence[int], **how: Unpack[Asking]) -> Reply: ...
+    @overload
+    async def agenerate(
+        self, prompt: str | Sequence[int], *, n: int, **how: Unpack[Asking]
+    ) -> list[Reply]: ...
+    async def agenerate(
+        self, prompt: str | Sequence[int], *, n: int | None = None, **how: Unpack[Asking]
+    ) -> Reply | list[Reply]:
+        """Return as :meth:`generate` without blocking the event loop.
+
+        A task that is cancelled meanwhile cancels the generation.
+        """
+        if n is None:
+            async with self.astream(prompt, **how) as answer:
+                return await answer.reply()
+        ask = make_ask(prompt, n=n, **how)
+        streams = await in_thread(lambda: self._runtime.start([ask]))
+        try:
+            return [await stream.areply() for stream in streams]
+        finally:
+            for stream in streams:
+                stream.cancel()
 
     def chat(self, *, system: str | None = None, sampling: Sampling | None = None) -> Chat:
         """Begin a conversation; TemplateError when the model has no chat template."""
-        self._prompting.template()
+        self._runtime.check_template()
         return Chat(self._answer, system=system, sampling=sampling)
 
     def tokenize(self, text: str) -> list[int]:
         """Turn text into token ids, with BOS if the model wants one; control tokens count."""
-        return self._native.tokenize(text, add_special=True, parse_special=True)
+        return self._runtime.tokenize(text)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Turn token ids into text; control tokens have none."""
-        pieces = [self._native.piece(token) for token in self._prompting.checked(tokens)]
-        return b"".join(pieces).decode("utf-8", errors="replace")
+        return self._runtime.detokenize(token_ids(tokens))
 
     def _answer(
         self,
@@ -228,24 +268,11 @@ class Model:
         on_reply: Callable[[Reply], None],
         dropped_turns: int,
     ) -> Stream:
-        prompt = self._prompting.chat(messages, sampling, dropped_turns=dropped_turns)
-        return self._start(self._job(prompt, sampling, grammar, on_reply))
+        talk = Conversation(tuple(messages), dropped_turns)
+        ask = Ask(prompt=talk, sampling=sampling, grammar=grammar)
+        return self._runtime.start([ask], on_reply)[0]
 
-    def _job(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        grammar: Grammar | None,
-        on_reply: Callable[[Reply], None] | None = None,
-    ) -> Job:
-        """Return a job whose options leave nothing open: what is not set is the model's default."""
-        sampling = sampling.resolve(self.info.metadata)
-        if grammar is None:
-            return Job(prompt, sampling, on_reply)
-        from .grammar import compile_grammar
 
-        return Job(prompt, sampling, on_reply, compile_grammar(grammar, self._native))
-
-    def _start(self, job: Job) -> Stream:
-        self._engine.submit([job])
-        return Stream(job, self._engine.cancel)
+def _close(home: Home, runtime: Runtime) -> None:
+    if home.is_here:  # the engine of a fork is in the other process
+        runtime.close()

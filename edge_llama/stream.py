@@ -1,50 +1,42 @@
-"""The consumer's side of a generation that runs in the engine's thread."""
+"""The consumer's side of a generation that runs elsewhere: a thread, or a process."""
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 import queue
-import sys
-import threading
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
-from .generate import Reply
+from .delivery import Delivery
+from .forks import Home
+from .waiting import until_called
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
+    from .generate import Reply
     from .grammar import CompiledGrammar
     from .guide import Guide
     from .logprobs import TokenLogprob
     from .overflow import Prompt
     from .sampling import Sampling
 
-#: Blocking without a timeout cannot be interrupted by Ctrl-C on Windows.
-_POLL_SECONDS = 0.1 if sys.platform == "win32" else None
 
-
-class Job:
+class Job(Delivery):
     """A generation on its way through the engine; shared by the engine and one Stream."""
 
     def __init__(
         self,
         prompt: Prompt,
         sampling: Sampling,
-        on_reply: Callable[[Reply], None] | None = None,
         grammar: CompiledGrammar | None = None,
+        on_reply: Callable[[Reply], None] | None = None,
     ) -> None:
-        self.prompt, self.sampling, self.on_reply = prompt, sampling, on_reply
-        self.grammar = None if grammar is None else grammar.grammar
+        super().__init__(on_reply, None if grammar is None else grammar.grammar)
+        self.prompt, self.sampling = prompt, sampling
         self.guide: Guide | None = None if grammar is None else grammar.matcher()
         self.cancelled = False
-        self.done = threading.Event()
-        self.reply: Reply | None = None
-        self.error: BaseException | None = None
-        self.logprobs: list[TokenLogprob] = []
-        self.texts: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._unclaimed = [True]
 
     def claim(self) -> bool:
@@ -58,27 +50,6 @@ class Job:
         except IndexError:
             return False
 
-    def push(self, text: str) -> None:
-        """Hand a piece of text to the stream."""
-        self.texts.put(text)
-
-    def finish(self, result: Reply | BaseException) -> None:
-        """End the job, for every consumer."""
-        if isinstance(result, Reply):
-            logprobs = tuple(self.logprobs)
-            result = dataclasses.replace(result, logprobs=logprobs, grammar=self.grammar)
-        if isinstance(result, Reply) and self.on_reply is not None:
-            try:
-                self.on_reply(result)
-            except BaseException as error:  # noqa: BLE001 - handed to the consumer
-                result = error
-        if isinstance(result, BaseException):
-            self.error = result
-        else:
-            self.reply = result
-        self.done.set()
-        self.texts.put(None)
-
 
 class Stream:
     """The text of a running generation; iterate it, or ``async for`` over it.
@@ -87,16 +58,17 @@ class Stream:
     itself. As a context manager it cancels at the end of the block.
     """
 
-    def __init__(self, job: Job, cancel: Callable[[Job], None]) -> None:
-        self._job, self._cancel = job, cancel
-        self._finalizer = weakref.finalize(self, cancel, job)
+    def __init__(self, job: Delivery, cancel: Callable[[], object]) -> None:
+        self._job = job
+        self._cancel = partial(_cancel, Home(), job, cancel)
+        self._finalizer = weakref.finalize(self, self._cancel)
         self._finalizer.atexit = False  # the engine ends its jobs itself
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        text = self._next()
+        text = self._job.next_text()
         if text is None:
             raise StopIteration
         return text
@@ -105,14 +77,15 @@ class Stream:
         return self
 
     async def __anext__(self) -> str:
-        try:
-            text = await asyncio.to_thread(self._next)
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
-        if text is None:
-            raise StopAsyncIteration
-        return text
+        while True:
+            try:
+                text = self._job.text_now()
+            except queue.Empty:
+                await until_called(self._job.notify_text, self.cancel)
+                continue
+            if text is None:
+                raise StopAsyncIteration
+            return text
 
     def __enter__(self) -> Stream:
         return self
@@ -124,21 +97,7 @@ class Stream:
         trace: TracebackType | None,
     ) -> None:
         self.cancel()
-        self._job.done.wait()
-
-    def _next(self) -> str | None:
-        job = self._job
-        while True:
-            try:
-                text = job.texts.get(timeout=_POLL_SECONDS)
-                break
-            except queue.Empty:
-                continue
-        if text is None:
-            job.texts.put(None)  # every later call, from any thread, sees the end too
-            if job.error is not None:
-                raise job.error
-        return text
+        self._job.wait()
 
     @property
     def finished(self) -> bool:
@@ -152,14 +111,20 @@ class Stream:
 
     def cancel(self) -> None:
         """End the generation, also in the middle of the prompt; the text so far stays."""
-        self._cancel(self._job)
+        self._cancel()
 
     @property
     def reply(self) -> Reply:
         """The finished :class:`~edge_llama.Reply`; waits for the end, raises what went wrong."""
-        while not self._job.done.wait(_POLL_SECONDS):
-            pass
-        if self._job.error is not None:
-            raise self._job.error
-        assert self._job.reply is not None  # noqa: S101 - done without an error
-        return self._job.reply
+        return self._job.result()
+
+    async def areply(self) -> Reply:
+        """Return :attr:`reply` without blocking the event loop; if cancelled, so is the rest."""
+        if not self.finished:
+            await until_called(self._job.notify_end, self.cancel)
+        return self._job.result()
+
+
+def _cancel(home: Home, job: Delivery, cancel: Callable[[], object]) -> None:
+    if home.is_here and not job.done.is_set():
+        cancel()

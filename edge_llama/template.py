@@ -2,56 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError as JinjaError
 from jinja2.exceptions import SecurityError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from .errors import TemplateError
+from .errors import TemplateError, one_line
+from .sandbox import Sandbox
+from .templatecosts import MAX_SIZE, Budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Bounds: the largest template in use has about 30 kB; output is held to what a context can hold.
-MAX_TEMPLATE_CHARS = 1_000_000
-MAX_OUTPUT_CHARS = 16_000_000
+#: The largest template in use has about 30 kB; compiling takes time with the length.
+MAX_TEMPLATE_CHARS = 100_000
 
 _HINT = "The template is part of the model file; use generate with raw=True (--raw) instead."
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, which also refuses to multiply its way into all memory."""
-
-    intercepted_binops = frozenset({"*", "**", "+"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" and not (abs(left) <= 2**32 and abs(right) <= 64):
-            raise SecurityError(f"{left} ** {right} is too large")
-        if operator == "*":
-            text, times = (left, right) if hasattr(left, "__len__") else (right, left)
-            if hasattr(text, "__len__") and len(text) * max(int(times), 0) > MAX_OUTPUT_CHARS:
-                raise SecurityError("a repeated text is too long")
-        result = super().call_binop(context, operator, left, right)
-        if hasattr(result, "__len__") and len(result) > MAX_OUTPUT_CHARS:
-            raise SecurityError("a text is too long")
-        return result
 
 
 def _raise(message: str) -> None:
     raise JinjaError(message)
 
 
-def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:
+def _now(form: str) -> str:
+    if len(form) > 100:
+        raise SecurityError("a date's format is too long")
+    return datetime.now().strftime(form)  # noqa: DTZ005 - local time, as transformers does
+
+
+def _to_json(sandbox: Sandbox, value: Any, indent: int | None = None, **_: Any) -> str:
     # Not Jinja's own: that one escapes HTML characters, which models were not trained on.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    if indent is not None and not 0 <= indent <= 16:
+        raise SecurityError(f"indent = {indent} is not possible")
+    parts = []
+    for part in json.JSONEncoder(ensure_ascii=False, indent=indent).iterencode(value):
+        sandbox.budget.spend(len(part))
+        parts.append(part)
+    return str(sandbox.made("".join(parts)))
 
 
 class ChatTemplate:
-    """A compiled chat template.
+    """A compiled chat template; any thread may render it, one at a time.
 
     Raises:
         TemplateError: it is too long, or not valid Jinja.
@@ -60,15 +55,17 @@ class ChatTemplate:
     def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
         if len(source) > MAX_TEMPLATE_CHARS:
             raise TemplateError(f"the chat template has {len(source):,} characters", hint=_HINT)
-        # The settings are those of transformers' apply_chat_template.
-        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise
-        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)  # noqa: DTZ005 - local time, as transformers does
+        self._lock = threading.Lock()
+        self._sandbox = sandbox = Sandbox()
+        sandbox.filters["tojson"] = functools.partial(_to_json, sandbox)
+        sandbox.globals["raise_exception"] = _raise
+        sandbox.globals["strftime_now"] = _now
         try:
-            self._template = environment.from_string(source)
+            self._template = sandbox.from_string(source)
         except (JinjaError, RecursionError, SyntaxError, ValueError) as error:
-            raise TemplateError(f"the chat template is not valid: {error}", hint=_HINT) from error
+            raise TemplateError(
+                f"the chat template is not valid: {one_line(str(error))}", hint=_HINT
+            ) from error
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
     def render(
@@ -79,20 +76,27 @@ class ChatTemplate:
         Raises:
             TemplateError: the template refuses the messages, fails, or exceeds its bounds.
         """
+        with self._lock:
+            self._sandbox.budget = Budget()
+            try:
+                return self._render(messages, add_generation_prompt=add_generation_prompt)
+            except TemplateError:
+                raise
+            except Exception as error:  # a template can raise anything Python can
+                raise TemplateError(
+                    f"the chat template failed: {one_line(str(error))}", hint=_HINT
+                ) from error
+
+    def _render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
         parts: list[str] = []
         length = 0
-        try:
-            for part in self._template.generate(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                **self._tokens,
-            ):
-                length += len(part)
-                if length > MAX_OUTPUT_CHARS:
-                    raise TemplateError("the chat template's output is too long", hint=_HINT)
-                parts.append(part)
-        except TemplateError:
-            raise
-        except Exception as error:  # a template can raise anything Python can
-            raise TemplateError(f"the chat template failed: {error}", hint=_HINT) from error
+        for part in self._template.generate(
+            messages=[dict(message) for message in messages],
+            add_generation_prompt=add_generation_prompt,
+            **self._tokens,
+        ):
+            length += len(part)
+            if length > MAX_SIZE:
+                raise TemplateError("the chat template's output is too long", hint=_HINT)
+            parts.append(part)
         return "".join(parts)

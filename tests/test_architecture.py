@@ -17,10 +17,12 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors", "cuts"],
+    ["forks", "gate", "templatecosts", "waiting"],
+    ["sandbox"],
     ["folders", "hardware", "install", "units"],
     ["rules"],
     ["config", "device", "decoder", "grammar", "guide", "sampling", "messages", "header"],
-    ["catalog", "conversations", "personas"],
+    ["ask", "catalog", "conversations", "personas"],
     ["preflight"],
     ["gguf_file"],
     ["rope"],
@@ -33,8 +35,11 @@ LAYERS = [
     ["states", "overflow", "prompt"],
     ["opening"],
     ["generate", "prompting"],
+    ["delivery"],
     ["scheduler", "stream"],
-    ["engine", "chat"],
+    ["asyncstream", "engine", "runtime"],
+    ["chat", "local"],
+    ["worker"],
     ["model"],
     ["cli"],
 ]
@@ -110,6 +115,7 @@ def test_files_are_small_and_only_the_console_prints(path: Path) -> None:
 
 def test_the_public_names() -> None:
     assert sorted(edge_llama.__all__) == [
+        "AsyncStream",
         "BackendError",
         "Chat",
         "ContextOverflowError",
@@ -138,6 +144,7 @@ def test_the_public_names() -> None:
         "Stream",
         "TemplateError",
         "TokenLogprob",
+        "WorkerDied",
         "__version__",
         "find_model",
         "inspect",

@@ -87,11 +87,11 @@ class Talk:
     ) -> Stream:
         assert grammar is None
         self.prompt = self.policy.chat(messages, chatml, sampling, dropped_turns=dropped_turns)
-        job = Job(self.prompt, sampling, on_reply)
+        job = Job(self.prompt, sampling, on_reply=on_reply)
         wish = Request(prompt=self.prompt, max_tokens=sampling.max_tokens)
         said = self.said
         self.bench.scheduler.add(Generation(wish, ByteVocabulary(), job, lambda: Script(said)))
-        return Stream(job, lambda _: None)
+        return Stream(job, lambda: None)
 
     def say(self, question: str, answer: str, sampling: Sampling | None = None) -> Reply:
         self.said = iter([*answer.encode(), END])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from insides import native_of, prompt_of
 from test_cli import assert_one_line_error
 
 from edge_llama import Model, Sampling
@@ -87,7 +88,7 @@ def test_the_model_s_own_defaults_apply_unless_set(tiny_checkpoint: Path, tmp_pa
 def test_logprobs_are_the_model_s(model: Model, embedded: Path) -> None:
     sampling = Sampling(temperature=1.2, seed=5, max_tokens=8, logprobs=3)
     stream = model.stream("Name a fruit.", sampling=sampling)
-    prompt = stream._job.prompt.tokens
+    prompt = prompt_of(stream)
     for _ in stream:
         assert stream.logprobs
     reply = stream.reply
@@ -98,7 +99,7 @@ def test_logprobs_are_the_model_s(model: Model, embedded: Path) -> None:
     expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     for row, entry in zip(expected, reply.logprobs, strict=True):
         assert entry.logprob == pytest.approx(row[entry.token], abs=0.02)
-        assert entry.piece == model._native.piece(entry.token)
+        assert entry.piece == native_of(model).piece(entry.token)
         ranked = [one.logprob for one in entry.top]
         assert ranked == pytest.approx(np.sort(row)[::-1][:3].tolist(), abs=0.02)
         assert [row[one.token] for one in entry.top] == pytest.approx(ranked, abs=0.02)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -65,11 +66,87 @@ ENDLESS = """{% for i in range(90000) %}{% for j in range(90000) %}
     ],
 )
 def test_hostile_templates_raise_soon_and_touch_nothing(source: str) -> None:
-    started = time.perf_counter()
+    assert_refused_soon(source)
+
+
+def assert_refused_soon(source: str) -> None:
+    """Within 2 s of processor time, however busy the machine is."""
+    started = time.thread_time()
     with pytest.raises(TemplateError) as caught:
         render(source)
     assert caught.value.hint
-    assert time.perf_counter() - started < 30
+    assert len(str(caught.value)) < 500
+    assert time.thread_time() - started < 2
+
+
+#: Each of these once took minutes, gigabytes, or both.
+_LONG = "{% set s = 'x' * 9000000 %}"
+_MANY = "{% for i in range(9999) %}"
+_DOUBLE = (
+    "{{% set ns = namespace(s={}) %}}{{% for i in range(64) %}}{{% set ns.s = {} %}}{{% endfor %}}"
+)
+COSTLY = [
+    f"{_MANY}{_MANY}{{% endfor %}}{{% endfor %}}",
+    "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    _DOUBLE.format("'aa'", "ns.s ~ ns.s"),
+    _DOUBLE.format("['a']", "[ns.s, ns.s]") + "{{ ns.s == 1 }}",
+    _DOUBLE.format("(1,)", "(ns.s, ns.s)") + "{{ {ns.s: 1} }}",
+    _DOUBLE.format("3", "ns.s * ns.s"),
+    "{{ 'a'.ljust(2000000000) }}",
+    "{{ '%2000000000d' % 1 }}",
+    "{{ '%*d' % (2000000000, 1) }}",
+    "{{ '%2000000000d'|format(1) }}",
+    "{{ '{:2000000000}'.format(1) }}",
+    "{{ '{:{}}'.format(1, 2000000000) }}",
+    "{{ '{0:{1}}'.format(1, 2000000000) }}",
+    _LONG + "{{ s|replace('x', s) }}",
+    _LONG + "{{ s.replace('', s) }}",
+    _LONG + "{{ ([s] * 9)|join(s) }}",
+    _LONG + "{{ s.join(['a'] * 9999) }}",
+    _LONG + "{{ range(9999)|map('string')|join(s) }}",
+    _LONG + "{{ ([s[:900000]] * 9999)|string }}",
+    _LONG + "{{ [1]|batch(9999, s)|list|string }}",
+    _LONG + "{{ ('%s' * 9999) % ((s,) * 9999) }}",
+    _LONG + "{% set t %}" + _MANY + "{{ s }}{% endfor %}{% endset %}",
+    "{% set t %}" + _MANY + "y" * 90000 + "{% endfor %}{% endset %}",
+    "{{ ('\n' * 9000000)|indent(9999) }}",
+    "{{ [1]|tojson(indent=2000000000) }}",
+    _LONG + _MANY + "{% set x = [s, s]|tojson %}{% endfor %}",
+    "{{ ([['a']] * 9999)|sum(start=[]) }}",
+    "{{ ('x ' * 7000000).split()|length }}",
+    "{{ ('x ' * 7000000)|title }}",
+    _MANY + "{% set x = range(9999)|sort|map('string')|unique|list %}{% endfor %}",
+    "{{ ('\t' * 9000000).expandtabs(9999) }}",
+    "{{ ('a' * 9000000).translate({97: 'b' * 9999}) }}",
+    "{{ strftime_now('%Y' * 999) }}",
+    "{{ raise_exception('x' * 9000000) }}",
+    "{% macro m() %}{{ caller() }}{{ caller() }}{% endmacro %}"
+    + "{% call m() %}" * 60
+    + "x"
+    + "{% endcall %}" * 60,
+    "{{a}}" * 19999,
+    "{{ " + "~".join(["a"] * 49000) + " }}",
+    "{% if a %}" * 9000,
+]
+
+
+@pytest.mark.parametrize("source", COSTLY, ids=range(len(COSTLY)))
+def test_costly_templates_are_refused_soon(source: str) -> None:
+    assert_refused_soon(source)
+
+
+def test_honest_templates_of_long_conversations_are_rendered() -> None:
+    source = """{%- for message in messages %}
+        {%- if loop.index0 == messages|length - 1 %}!{% endif %}
+        {{- '<' ~ message['role'] + '>' + message.content | trim | replace('x', 'y') }}
+        {%- endfor %}{{ '%s %5.1f' % (messages|map(attribute='role')|unique|join('+'), 1) }}
+        {{- "{0}{1:>3}".format('a', 7) }}{{ messages[0]|tojson(indent=2)|length }}"""
+    messages = [{"role": ("user", "assistant")[i % 2], "content": "x" * 600} for i in range(2000)]
+    text = ChatTemplate(source).render(messages)
+    length = len(json.dumps(messages[0], indent=2))
+    assert text.startswith("<user>" + "y" * 600 + "<assistant>yyy")
+    assert text.endswith("y" * 600 + f"user+assistant   1.0a  7{length}")
+    assert text.count("!") == 1
 
 
 @pytest.mark.parametrize("source", ["{% for %}", "{{ 'a", "x" * (MAX_TEMPLATE_CHARS + 1)])

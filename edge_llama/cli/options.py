@@ -47,6 +47,7 @@ _MODEL_FLAGS = {
     "yarn_orig_ctx": ("--yarn-orig-ctx",),
     "yarn_beta_fast": ("--yarn-beta-fast",),
     "yarn_beta_slow": ("--yarn-beta-slow",),
+    "isolate": ("--isolate",),
 }
 #: Every field of Sampling is an option, called like it but for these.
 _SAMPLING_FLAGS = {

@@ -5,12 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from llguidance import LLMatcher, LLParserLimits
-
 from ..errors import GrammarError, one_line
 
 if TYPE_CHECKING:
-    from llguidance import LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
 
 #: Rules that lead to each other are compiled recursively; bounds.MAX_RULES of them fit.
 _STACK = 32 * 1024 * 1024
@@ -53,6 +51,8 @@ def _reason(message: str) -> str:
 
 
 def _build(text: str, tokenizer: LLTokenizer) -> LLMatcher | str:
+    from llguidance import LLMatcher, LLParserLimits  # here: a process that only asks needs none
+
     limits = LLParserLimits(
         verbose_errors=False,
         max_lexer_states=50_000,

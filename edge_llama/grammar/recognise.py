@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from llguidance import LLTokenizer
-
 from ..errors import GrammarError, IncompleteError, InvalidOutputError, one_line
 from .engine import build_engine
 from .lark import LarkText
@@ -14,7 +12,7 @@ from .lark import LarkText
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llguidance import LLMatcher
+    from llguidance import LLMatcher, LLTokenizer
 
     from .regular import Regular
     from .source import Source
@@ -33,6 +31,8 @@ class _NoTokens:
 @functools.lru_cache(maxsize=1)
 def byte_tokenizer() -> LLTokenizer:
     """Return a vocabulary in which token N is byte N."""
+    from llguidance import LLTokenizer
+
     return LLTokenizer("byte")
 
 

@@ -7,8 +7,6 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from llguidance import LLTokenizer
-
 from ..errors import GrammarError, one_line
 
 if TYPE_CHECKING:
@@ -52,6 +50,8 @@ class Tokens:
     bos_token_id = None
 
     def __init__(self, vocabulary: Vocabulary) -> None:
+        from llguidance import LLTokenizer
+
         self._vocabulary = weakref.ref(vocabulary)
         count = vocabulary.n_vocab
         self.tokens = [vocabulary.spelling(token) for token in range(count)]

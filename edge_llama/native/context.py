@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import BackendError, OutOfMemoryError, StateError
 from ..rope import Rope
 from .buffers import recorded
-from .library import abort_callback, forget_log, last_log, llama
+from .library import abort_callback, begin_computing, forget_log, last_log, llama
 from .settings import context_params
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class NativeContext:
         params.n_seq_max = self.n_sequences
         params.n_outputs_max = self.n_outputs
         forget_log()
+        begin_computing()
         with recorded() as self.buffers:
             self._handle = lib.llama_init_from_model(model.handle, params)
         if not self._handle:

@@ -11,7 +11,7 @@ from ..cuts import safe_cuts
 from ..errors import ModelFileError, StateError
 from .buffers import recorded
 from .devices import device_list
-from .library import forget_log, last_log, llama, use_numa
+from .library import check_fork, forget_log, last_log, llama, return_memory, use_numa
 from .repack import repack
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class NativeModel:
 
     Raises:
         ModelFileError: llama.cpp refuses the file. NativeLibraryError: llama.cpp is not usable.
+        StateError: it computed in the process that this one was forked from.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class NativeModel:
         tensors: Iterable[TensorInfo] = (),
         vocab_only: bool = False,
     ) -> None:
+        check_fork()
         lib = self._lib = llama()
         use_numa(config.numa)
         params = lib.llama_model_default_params()
@@ -122,6 +124,7 @@ class NativeModel:
             handle, self._handle = self._handle, None
         if handle:
             self._lib.llama_model_free(handle)
+            return_memory()
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Turn ``text`` into token ids.
@@ -205,11 +208,11 @@ class NativeModel:
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends a generation (EOS, end of turn and the like)."""
-        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+        return bool(self._lib.llama_vocab_is_eog(self.vocab, token))
 
     def is_control(self, token: int) -> bool:
         """Whether the token is a control token, which stands for no text."""
-        return bool(self._lib.llama_vocab_is_control(self._vocab, token))
+        return bool(self._lib.llama_vocab_is_control(self.vocab, token))
 
     @cached_property
     def end_tokens(self) -> tuple[int, ...]:
@@ -236,12 +239,12 @@ class NativeModel:
     @property
     def bos(self) -> int | None:
         """Id of the beginning-of-sequence token, if the model has one."""
-        return self._optional(self._lib.llama_vocab_bos(self._vocab))
+        return self._optional(self._lib.llama_vocab_bos(self.vocab))
 
     @property
     def eos(self) -> int | None:
         """Id of the end-of-sequence token, if the model has one."""
-        return self._optional(self._lib.llama_vocab_eos(self._vocab))
+        return self._optional(self._lib.llama_vocab_eos(self.vocab))
 
     def _optional(self, token: int) -> int | None:
         return token if 0 <= token < self.n_vocab else None
