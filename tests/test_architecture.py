@@ -36,7 +36,7 @@ LAYERS = [
     ["scheduler", "stream"],
     ["engine", "chat"],
     ["model"],
-    ["cli"],
+    ["_pyinstaller", "cli"],
 ]
 COMMANDS = {"convert.py", "progress.py", "proof.py", "verify.py"}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

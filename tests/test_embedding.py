@@ -144,7 +144,7 @@ class Client:
 
     def __init__(self, prompt: str, leave_after: int | None = None) -> None:
         half = len(prompt) // 2
-        self._requests = [
+        self._requests: list[dict[str, Any]] = [
             {"type": "http.request", "body": prompt[:half].encode(), "more_body": True},
             {"type": "http.request", "body": prompt[half:].encode()},
         ]

@@ -36,9 +36,10 @@ def say(window: ChatWindow, text: str, click: Callable[[], None]) -> None:
 def self_test(window: ChatWindow) -> int:
     """Ask something and print the answer; return 0 if there was one, 1 if an error was shown."""
     wait_for(lambda: not window.is_busy)
-    say(window, "Say hello.", window.send)
+    window.sampling = Sampling(temperature=0, max_tokens=24)
+    say(window, "What is the Moon?", window.send)
     if window.reply is None or not window.reply.text:
-        sys.stderr.write(f"{window.error.text()}\n")
+        sys.stderr.write(f"{window.error.text() or 'no answer in time'}\n")
         return 1
     sys.stdout.write(f"{window.reply.text}\n{window.memory.text()}, {window.speed.text()}\n")
     return 0
