@@ -41,7 +41,7 @@ LAYERS = [
     ["chat", "local"],
     ["worker"],
     ["model"],
-    ["cli"],
+    ["_pyinstaller", "cli"],
 ]
 COMMANDS = {"convert.py", "progress.py", "proof.py", "verify.py"}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
