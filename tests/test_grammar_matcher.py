@@ -224,6 +224,21 @@ def test_a_vocabulary_that_fails_does_no_harm() -> None:
     assert b"".join(map(vocabulary.spelling, matcher.forced())).startswith(b"hello")
 
 
+def test_characters_that_no_token_spells() -> None:
+    class Poor(ByteVocabulary):
+        def spelling(self, token: int) -> bytes:
+            return b"" if token == ord("z") else super().spelling(token)
+
+    vocabulary = Poor()
+    with pytest.raises(GrammarError, match="no text fits"):
+        compile_grammar(Grammar.choice("zebra"), vocabulary)
+    matcher = compile_grammar(Grammar.choice("az"), vocabulary).matcher()
+    matcher.push(list(b"a"))
+    assert not any(matcher.allows(token) for token in range(vocabulary.n_vocab))
+    with pytest.raises(GrammarError, match="cannot go on"):
+        matcher.mask(np.zeros(vocabulary.n_vocab, np.float32))
+
+
 def test_spaces_that_a_tokenizer_adds_are_no_part_of_forced_text() -> None:
     class Sentence(ByteVocabulary):  # as SentencePiece: a space at the beginning of all text
         def encode(self, data: bytes) -> list[int]:

@@ -38,16 +38,17 @@ def build_engine(text: str, tokenizer: LLTokenizer) -> LLMatcher:
     engine = found[0]
     if isinstance(engine, str):
         raise GrammarError(
-            f"the grammar cannot be used: {one_line(engine)}",
+            f"the grammar cannot be used: {engine}",
             hint="See docs/grammars.md for what a grammar may contain.",
         )
     return engine
 
 
-def _reason(message: str) -> str:
+def reason(message: str) -> str:
+    """Return what llguidance says went wrong, in a line."""
     if message.startswith("NoExtension"):
         return _NOTHING
-    return message.partition("<backtrace>")[0].partition("<non-verbose/>")[0].strip()
+    return one_line(message.partition("<backtrace>")[0].partition("<non-verbose/>")[0].strip())
 
 
 def _build(text: str, tokenizer: LLTokenizer) -> LLMatcher | str:
@@ -68,6 +69,6 @@ def _build(text: str, tokenizer: LLTokenizer) -> LLMatcher | str:
             )
             if stuck and not engine.is_error():
                 return _NOTHING
-        return _reason(engine.get_error()) if engine.is_error() else engine
+        return reason(engine.get_error()) if engine.is_error() else engine
     except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
-        return f"{type(error).__name__}: {error}"
+        return one_line(f"{type(error).__name__}: {error}")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import GrammarError, StateError, one_line
+from ..errors import GrammarError, StateError
+from .engine import reason
 from .marker import MarkerScan
 
 if TYPE_CHECKING:
@@ -139,9 +140,9 @@ class Matcher:
         if not tokens:
             return
         if not self._engine.consume_tokens(tokens):
-            reason = self._engine.get_error()
+            why = reason(self._engine.get_error())
             raise GrammarError(
-                f"the text does not go on as the grammar asks: {one_line(reason)}",
+                f"the text does not go on as the grammar asks: {why}",
                 hint="Push only tokens that allows() accepted; bound repeats if it is too complex.",
             )
 
@@ -153,8 +154,10 @@ class Matcher:
     def _checked(self, value: bool) -> bool:  # noqa: FBT001 - what the engine just said
         """Return ``value``, unless the engine has failed: then it stays in error for good."""
         if self._engine.is_error():
+            why = reason(self._engine.get_error())
             raise GrammarError(
-                f"the grammar is too complex to go on: {one_line(self._engine.get_error())}",
-                hint="Simplify it: bound repeats, avoid ambiguity and right recursion.",
+                f"the text cannot go on as the grammar asks: {why}",
+                hint="Simplify it (bound repeats, avoid ambiguity), or use a model that has tokens "
+                "for its characters.",
             )
         return value
