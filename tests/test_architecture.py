@@ -35,7 +35,7 @@ LAYERS = [
     ["generate", "prompting"],
     ["scheduler", "stream"],
     ["engine", "chat"],
-    ["model"],
+    ["model", "evaluate"],
     ["cli"],
 ]
 COMMANDS = {"convert.py", "progress.py", "proof.py", "verify.py"}

@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import InvalidOptionError
-from . import chat, console, convert, generate, inspect, verify
+from . import chat, console, convert, generate, inspect, perplexity, verify
 
 INTERRUPTED = 130
 
@@ -39,6 +39,11 @@ app.command(
     "verify",
     epilog="Example: `edge-llama verify models/llama-q4_k_m.gguf --against weights/Llama-3.2-1B`",
 )(verify.verify)
+app.command(
+    "perplexity",
+    epilog="Example: `edge-llama perplexity models/llama-q4_k_m.gguf wiki.txt "
+    "--against models/llama-f16.gguf`",
+)(perplexity.perplexity)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature
