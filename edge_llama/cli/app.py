@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import InvalidOptionError
-from . import chat, console, convert, generate, inspect, perplexity, verify
+from . import bench, chat, console, convert, generate, inspect, perplexity, verify
 
 INTERRUPTED = 130
 
@@ -44,6 +44,9 @@ app.command(
     epilog="Example: `edge-llama perplexity models/llama-q4_k_m.gguf wiki.txt "
     "--against models/llama-f16.gguf`",
 )(perplexity.perplexity)
+app.command("bench", epilog="Example: `edge-llama bench models/llama-q4_k_m.gguf --rounds 9`")(
+    bench.bench
+)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature

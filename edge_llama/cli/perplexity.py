@@ -73,18 +73,11 @@ def perplexity(
         else:
             result = compare(path, find_model(against), content, **settings)
     if as_json:
-        console.write_json(_plain(dataclasses.asdict(result)))
+        console.write_json(result)
     elif against is None:
         _show_perplexity(cast("Perplexity", result))
     else:
         _show_comparison(cast("Comparison", result))
-
-
-def _plain(value: Any) -> Any:
-    """Return paths as text, in whatever they are."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, Path) else value
 
 
 def _read(source: str) -> str:
