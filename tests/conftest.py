@@ -57,7 +57,12 @@ def run_cli(tmp_path: Path) -> RunCLI:
             text=True,
             encoding="utf-8",
             cwd=tmp_path,
-            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},
+            env={
+                **os.environ,
+                "NO_COLOR": "1",
+                "COLUMNS": "200",
+                "EDGE_LLAMA_HOME": str(tmp_path / "home"),
+            },
             timeout=300,
             check=False,
         )

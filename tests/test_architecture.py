@@ -17,9 +17,10 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # one imported stands in an earlier group.
 LAYERS = [
     ["errors", "cuts"],
-    ["hardware", "install", "units"],
+    ["folders", "hardware", "install", "units"],
     ["rules"],
     ["config", "device", "decoder", "grammar", "guide", "sampling", "messages", "header"],
+    ["ggufnames"],
     ["catalog"],
     ["preflight"],
     ["gguf_file"],
