@@ -36,10 +36,10 @@ LAYERS = [
     ["generate", "prompting"],
     ["scheduler", "stream"],
     ["engine", "chat"],
-    ["model", "evaluate"],
+    ["model", "evaluate", "doctor"],
     ["cli"],
 ]
-COMMANDS = {"convert.py", "progress.py", "proof.py", "verify.py"}
+COMMANDS = {"convert.py", "doctor.py", "progress.py", "proof.py", "verify.py"}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 

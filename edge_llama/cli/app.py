@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import InvalidOptionError
-from . import bench, chat, console, convert, generate, inspect, perplexity, verify
+from . import bench, chat, console, convert, doctor, generate, inspect, perplexity, verify
 
 INTERRUPTED = 130
 
@@ -47,6 +47,7 @@ app.command(
 app.command("bench", epilog="Example: `edge-llama bench models/llama-q4_k_m.gguf --rounds 9`")(
     bench.bench
 )
+app.command("doctor", epilog="Example: `edge-llama doctor --json`")(doctor.doctor)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature
