@@ -24,7 +24,7 @@ LAYERS = [
     ["catalog"],
     ["preflight"],
     ["gguf_file"],
-    ["rope"],
+    ["filetypes", "rope"],
     ["memory"],
     ["readahead", "native"],
     [

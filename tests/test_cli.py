@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
     RunCLI = Callable[..., subprocess.CompletedProcess[str]]
 
-COMMANDS = ["chat", "generate", "convert", "inspect", "verify", "perplexity", "bench", "doctor"]
+COMMANDS = [
+    "chat",
+    "generate",
+    "convert",
+    "inspect",
+    "verify",
+    "perplexity",
+    "bench",
+    "doctor",
+    "info",
+]
 
 
 def assert_one_line_error(run: subprocess.CompletedProcess[str], *parts: str) -> None:

@@ -35,6 +35,7 @@ app.command(
 app.command("inspect", epilog="Example: `edge-llama inspect models/llama-3.2-1b-q4_k_m.gguf`")(
     inspect.inspect
 )
+app.command("info", epilog="Example: `edge-llama info org/name`")(inspect.inspect)
 app.command(
     "verify",
     epilog="Example: `edge-llama verify models/llama-q4_k_m.gguf --against weights/Llama-3.2-1B`",
