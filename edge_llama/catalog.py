@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .errors import ModelNotFoundError
 from .folders import data_folder
 from .ggufnames import group, pick, unique_labels
-from .header.split import model_name
+from .header.split import model_name, part_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +100,14 @@ def find_model(name: str | None = None) -> Path:
 def list_models() -> list[Entry]:
     """Return the models in :func:`model_folders`, by name; their headers are not read."""
     return [entry for folder in model_folders() for entry in _entries(folder)]
+
+
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """Return a model's file, or all of its parts that are there, for any of them."""
+    beside = {model_name(path.name): [path.name]}
+    if part_number(path.name) != (1, 1):
+        beside = group(file.name for file in path.parent.glob("*.gguf"))
+    return tuple(path.with_name(name) for name in beside.get(model_name(path.name), [path.name]))
 
 
 def embedded_model() -> Entry | None:

@@ -39,7 +39,7 @@ LAYERS = [
     ["model", "evaluate", "doctor"],
     ["cli"],
 ]
-COMMANDS = {"convert.py", "doctor.py", "progress.py", "proof.py", "verify.py"}
+COMMANDS = {"convert.py", "doctor.py", "progress.py", "proof.py", "pull.py", "verify.py"}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 

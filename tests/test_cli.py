@@ -27,6 +27,9 @@ COMMANDS = [
     "bench",
     "doctor",
     "info",
+    "models",
+    "pull",
+    "rm",
 ]
 
 

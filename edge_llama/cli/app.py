@@ -11,7 +11,20 @@ import typer
 
 from .. import __version__
 from ..errors import InvalidOptionError
-from . import bench, chat, console, convert, doctor, generate, inspect, perplexity, verify
+from . import (
+    bench,
+    chat,
+    console,
+    convert,
+    doctor,
+    generate,
+    inspect,
+    models,
+    perplexity,
+    pull,
+    rm,
+    verify,
+)
 
 INTERRUPTED = 130
 
@@ -49,6 +62,9 @@ app.command("bench", epilog="Example: `edge-llama bench models/llama-q4_k_m.gguf
     bench.bench
 )
 app.command("doctor", epilog="Example: `edge-llama doctor --json`")(doctor.doctor)
+app.command("models", epilog="Example: `edge-llama models --json`")(models.models)
+app.command("pull", epilog="Example: `edge-llama pull org/name:Q4_K_M`")(pull.pull)
+app.command("rm", epilog="Example: `edge-llama rm org/name --yes`")(rm.rm)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature

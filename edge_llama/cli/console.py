@@ -83,6 +83,12 @@ def error(message: str, hint: str = "") -> None:
     stderr.print(line, soft_wrap=True)
 
 
+def confirm(question: str) -> bool:
+    """Ask for a yes on the terminal; everything else, and the end of input, is a no."""
+    stderr.print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def prepare_streams() -> None:
     """Make output UTF-8 where the terminal's own encoding could not carry a model's text."""
     for stream in (sys.stdout, sys.stderr):
