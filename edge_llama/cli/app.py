@@ -25,6 +25,7 @@ from . import (
     rm,
     verify,
 )
+from .interrupt import keep_interrupts
 
 INTERRUPTED = 130
 
@@ -93,6 +94,7 @@ def _options(
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code; no exception leaves here as a traceback."""
     console.prepare_streams()
+    keep_interrupts()
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()
