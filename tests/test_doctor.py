@@ -42,7 +42,7 @@ def examine(run_cli: RunCLI) -> tuple[int, dict[str, Any]]:
 def test_a_sound_installation(run_cli: RunCLI) -> None:
     code, found = examine(run_cli)
     assert code == 0
-    for name in ("llama.cpp", "llama-cpp-python", "packages", "embedded model", "models folder"):
+    for name in ("llama.cpp", "llama-cpp-python", "packages", "grammars", "embedded model"):
         assert found[name]["state"] == "ok", found[name]
     assert found["llama.cpp"]["facts"]["backends"]
     assert found["memory"]["facts"]["available"] > 0

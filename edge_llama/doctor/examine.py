@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[\w.-]+")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
 
+#: What constrained answers are computed with.
+_GRAMMARS = "llguidance"
+
 #: What the extras are for.
 _EXTRAS = {"hub": "models by their id on the Hugging Face hub", "demo": "the embedded model"}
 
@@ -79,6 +82,13 @@ def check_packages() -> Iterator[Check]:
         f"missing: {', '.join(missing)}" if missing else f"all {len(needed)} are installed",
         (f"pip install {' '.join(missing)}",) if missing else (),
         {name: _version(name) for name in needed},
+    )
+    guidance = _version(_GRAMMARS)
+    yield Check(
+        "grammars",
+        "ok" if guidance else "wrong",
+        f"{_GRAMMARS} {guidance}" if guidance else f"{_GRAMMARS} is not installed",
+        () if guidance else (f"pip install {_GRAMMARS}",),
     )
     for extra, use in _EXTRAS.items():
         names = [
