@@ -18,6 +18,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..errors import InvalidOptionError
+from .aside import Aside
 from .scores import Estimate, PairScores, compare_logits, mean, negative_log_likelihood
 from .teacher import Teacher
 from .vocabularies import check_same_vocabulary
@@ -113,7 +114,7 @@ def perplexity(
         InvalidOptionError: the text has fewer tokens than a chunk.
         ModelFileError, OutOfMemoryError, DeviceError, NativeLibraryError: as ``Model.open``.
     """
-    with Teacher(Path(model), _with_context(config)) as teacher:
+    with Aside() as aside, Teacher(Path(model), _with_context(config), aside) as teacher:
         tokens = teacher.tokenize(text)
         chunks = _cut(tokens, teacher.n_ctx, max_chunks)
         started, found = time.perf_counter(), []
@@ -146,8 +147,9 @@ def compare(  # noqa: PLR0913 - what is measured, how, and who is told
     """
     config = _with_context(config)
     with ExitStack() as opened:
-        this = opened.enter_context(Teacher(Path(model), config))
-        other = opened.enter_context(Teacher(Path(base), config))
+        aside = opened.enter_context(Aside())
+        this = opened.enter_context(Teacher(Path(model), config, aside))
+        other = opened.enter_context(Teacher(Path(base), config, aside))
         check_same_vocabulary(this, other)
         tokens = this.tokenize(text)
         chunks = _cut(tokens, this.n_ctx, max_chunks)

@@ -13,7 +13,6 @@ from ..loading import load
 from ..memory import Demand, plan_memory
 from ..native import NativeContext, read_hardware
 from ..rope import choose_rope
-from .aside import Aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..config import ModelConfig
+    from .aside import Aside
     from .scores import Logits
 
 #: Bytes of logits that are kept at a time; a vocabulary of 128k tokens takes 0.5 MB per position.
@@ -33,17 +33,17 @@ class Teacher:
     """A model open for reading chunks of ``config.n_ctx`` tokens; use as a context manager.
 
     What ``config`` leaves open is chosen for the memory that is free, except the KV cache, which
-    is f16 unless something else is asked for: it changes the results.
+    is f16 unless something else is asked for: it changes the results. ``aside`` computes.
 
     Raises:
         ModelFileError, OutOfMemoryError, DeviceError, NativeLibraryError: as ``Model.open``.
     """
 
-    def __init__(self, path: Path, config: ModelConfig) -> None:
+    def __init__(self, path: Path, config: ModelConfig, aside: Aside) -> None:
         info = inspect(path)
         n_ctx = config.n_ctx or info.context_length
         kept = max(1, _LOGITS_BYTES // (4 * info.n_vocab))
-        self.path, self.n_ctx = path, n_ctx
+        self.path, self.n_ctx, self._aside = path, n_ctx, aside
         self.n_outputs = min(kept, config.n_batch, n_ctx)
         config = dataclasses.replace(
             config,
@@ -63,7 +63,6 @@ class Teacher:
         except BaseException:
             self.native.close()
             raise
-        self._aside = Aside()
 
     def __enter__(self) -> Teacher:
         return self
@@ -74,7 +73,6 @@ class Teacher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._aside.__exit__(kind, error, trace)
         self._context.close()
         self.native.close()
 
