@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,28 @@ def test_what_is_not_one_model_is_refused_with_the_choices(name: str) -> None:
 )
 def test_types_in_names(name: str, expected: str | None) -> None:
     assert label(name) == expected
+
+
+@pytest.mark.usefixtures("user_folder")
+def test_the_shell_completes_names() -> None:
+    def complete(line: str) -> list[str]:
+        script = "import sys; from edge_llama.cli.app import run; sys.exit(run([]))"
+        run = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                # The name that typer makes of the program's, which is -c here.
+                "__C_COMPLETE": "complete_bash",
+                "COMP_WORDS": f"edge-llama {line}",
+                "COMP_CWORD": str(len(line.split(" "))),
+            },
+            timeout=60,
+            check=False,
+        )
+        assert run.stderr == ""
+        return run.stdout.split()
+
+    assert complete("chat mi") == ["mine"]
+    assert complete("rm org/") == ["org/one", "org/two:Q4_K_M", "org/two:Q8_0"]

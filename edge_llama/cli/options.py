@@ -17,9 +17,21 @@ from ..sampling import Sampling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+def _model_names(incomplete: str) -> list[str]:
+    """Complete the name of a model for the shell, which completes paths itself."""
+    from ..catalog import list_models
+
+    return [entry.name for entry in list_models() if entry.name.startswith(incomplete)]
+
+
 RequiredModel = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A GGUF file, or the name of one in models/."),
+    typer.Argument(
+        metavar="MODEL",
+        help="A GGUF file, or a name that edge-llama models lists.",
+        autocompletion=_model_names,
+    ),
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -27,7 +39,9 @@ ModelName = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="A GGUF file, or the name of one in models/; by default the embedded SmolLM2-135M.",
+        help="A GGUF file, or a name that edge-llama models lists; by default the embedded "
+        "SmolLM2-135M.",
+        autocompletion=_model_names,
     ),
 ]
 
