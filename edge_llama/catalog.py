@@ -71,9 +71,9 @@ def landing_folder() -> Path:
 def find_model(name: str | None = None) -> Path:
     """Return the model file that ``name`` means; without a name, the embedded default model.
 
-    A name is a path, the name of a file in :func:`model_folders` with or without ``.gguf``, or
-    ``org/name[:TYPE]``; of a model in several files it is what stands before ``-00001-of-``, and
-    the first part is returned.
+    A name is a path (also that of a folder with one model in it), the name of a file in
+    :func:`model_folders` with or without ``.gguf``, or ``org/name[:TYPE]``; of a model in several
+    files it is what stands before ``-00001-of-``, and the first part is returned.
 
     Raises:
         ModelNotFoundError: nothing is there, or several are; the hint lists what is.
@@ -81,6 +81,9 @@ def find_model(name: str | None = None) -> Path:
     if name is None:
         return _embedded_model()
     path = Path(name).expanduser()
+    if path.is_dir():
+        inside = list(_here(path).values())
+        return path / inside[0][0] if len(inside) == 1 else path
     if path.exists():
         return path
     found = _by_origin(name) or _by_name(name)
@@ -149,8 +152,7 @@ def _by_name(name: str) -> Entry | None:
 
 def _entries(folder: Path) -> Iterator[Entry]:
     """Yield the models directly in a folder, then those under ``org/name``."""
-    here = (file.name for file in folder.glob("*.gguf") if file.is_file())
-    for name, files in group(here).items():
+    for name, files in _here(folder).items():
         yield Entry(name, tuple(folder / file for file in files))
     for repo in sorted(folder.glob("*/*/")):
         origin = "/".join(repo.parts[-2:])
@@ -162,8 +164,13 @@ def _entries(folder: Path) -> Iterator[Entry]:
                 yield Entry(called, tuple(repo / part for part in parts), origin)
 
 
+def _here(folder: Path) -> dict[str, list[str]]:
+    """Return the models directly in a folder, by name; files relative to it."""
+    return group(file.name for file in folder.glob("*.gguf") if file.is_file())
+
+
 def _pulled(repo: Path) -> dict[str, list[str]]:
-    """Return the models in the folder of a repository, by name; files relative to it."""
+    """Return the models of a repository, by name; files relative to its folder."""
     return group(file.relative_to(repo).as_posix() for file in repo.rglob("*.gguf"))
 
 

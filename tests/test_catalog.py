@@ -93,6 +93,13 @@ def test_models_of_the_user_s_folder(user_folder: Path, name: str, file: str) ->
     assert find_model(name) == user_folder / file
 
 
+def test_a_folder_with_one_model_is_that_model(user_folder: Path) -> None:
+    one = user_folder / "org" / "one"
+    assert find_model(str(one)) == one / "one-Q8_0.gguf"
+    org = user_folder / "org"
+    assert find_model(str(org)) == org  # not one: whoever opens it is told that it is a folder
+
+
 def test_the_current_folder_comes_first(user_folder: Path, folder: Path) -> None:
     (user_folder / "tiny.gguf").touch()
     assert find_model("tiny").resolve() == folder / "models" / "tiny.gguf"

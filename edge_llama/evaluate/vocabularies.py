@@ -22,9 +22,9 @@ def check_same_vocabulary(this: Teacher, base: Teacher) -> None:
         problem = "only one of them begins with BOS, or it is another token"
     else:
         for token in range(one.n_vocab):
-            texts = one.text(token), other.text(token)
-            if texts[0] != texts[1]:
-                problem = f"token {token} is {texts[0]!r} in one and {texts[1]!r} in the other"
+            if one.spelling(token) != other.spelling(token):
+                texts = f"{one.text(token)!r} in one and {other.text(token)!r} in the other"
+                problem = f"token {token} is {texts}"
                 break
     if problem:
         raise InvalidOptionError(
