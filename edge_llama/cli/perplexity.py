@@ -49,7 +49,8 @@ def perplexity(
 
     The figure is llama-perplexity's: chunks of --ctx tokens, the second half of each scored.
     With --against BASE, what the model lost since BASE: the KL divergence, and how often both
-    find the same token likeliest. The KV cache is f16 unless --kv-type says otherwise.
+    find the same token likeliest. So that figures can be compared, the KV cache is f16 and weights
+    are not repacked unless --kv-type and --repack say otherwise.
     """
     from ..catalog import find_model
     from ..evaluate import compare

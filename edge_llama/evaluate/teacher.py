@@ -32,8 +32,9 @@ _LOGITS_BYTES = 16 * 2**20
 class Teacher:
     """A model open for reading chunks of ``config.n_ctx`` tokens; use as a context manager.
 
-    What ``config`` leaves open is chosen for the memory that is free, except the KV cache, which
-    is f16 unless something else is asked for: it changes the results. ``aside`` computes.
+    What ``config`` leaves open is chosen for the memory that is free, except what changes the
+    results: unless something else is asked for the KV cache is f16 and weights stay as they are
+    in the file (the code for re-laid ones rounds otherwise). ``aside`` computes.
 
     Raises:
         ModelFileError, OutOfMemoryError, DeviceError, NativeLibraryError: as ``Model.open``.
@@ -50,6 +51,7 @@ class Teacher:
             n_ctx=n_ctx,
             n_parallel=1,
             kv_type="f16" if config.kv_type == "auto" else config.kv_type,
+            repack="off" if config.repack == "auto" else config.repack,
         )
         plan = plan_memory(info, config, read_hardware(), Demand(n_outputs=self.n_outputs))
         self.notes = plan.notes
