@@ -14,9 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from huggingface_hub import constants
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import pytest
 
 _API = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?")
 _RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -114,6 +118,20 @@ class Hub:
 
     def sent(self, name: str) -> int:
         return sum(request.sent for request in self.asked(name))
+
+
+def use(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``hub`` the one that is asked, here and by processes that are started."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    url = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
+    # For processes of their own; huggingface_hub reads these when it is imported.
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    monkeypatch.setenv("HF_HOME", str(cache))
+    monkeypatch.setattr("edge_llama_convert.hub.download._WAIT", 0.01)
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 class Server(ThreadingHTTPServer):

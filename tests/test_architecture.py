@@ -22,10 +22,11 @@ LAYERS = [
     ["folders", "hardware", "install", "units"],
     ["rules"],
     ["config", "device", "decoder", "grammar", "guide", "sampling", "messages", "header"],
+    ["ggufnames"],
     ["ask", "catalog", "conversations", "personas"],
     ["preflight"],
     ["gguf_file"],
-    ["rope"],
+    ["filetypes", "rope"],
     ["memory"],
     ["readahead", "native"],
     [
@@ -40,10 +41,10 @@ LAYERS = [
     ["asyncstream", "engine", "runtime"],
     ["chat", "local"],
     ["worker"],
-    ["model"],
+    ["model", "evaluate", "doctor"],
     ["_pyinstaller", "cli"],
 ]
-COMMANDS = {"convert.py", "progress.py", "proof.py", "verify.py"}
+COMMANDS = {"convert.py", "doctor.py", "progress.py", "proof.py", "pull.py", "verify.py"}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 

@@ -17,7 +17,22 @@ if TYPE_CHECKING:
 
     RunCLI = Callable[..., subprocess.CompletedProcess[str]]
 
-COMMANDS = ["chat", "generate", "convert", "history", "inspect", "persona", "verify"]
+COMMANDS = [
+    "chat",
+    "generate",
+    "convert",
+    "inspect",
+    "verify",
+    "perplexity",
+    "bench",
+    "doctor",
+    "info",
+    "models",
+    "pull",
+    "rm",
+    "history",
+    "persona",
+]
 
 
 def assert_one_line_error(run: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -238,3 +253,20 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     )
     assert "Traceback" not in run.stderr
     assert "Exception" not in run.stderr
+
+
+def test_ctrl_c_in_a_callback_of_c_is_not_lost() -> None:
+    script = (
+        "import ctypes, signal, sys, time\n"
+        "from edge_llama.cli.interrupt import keep_interrupts\n"
+        "keep_interrupts()\n"
+        "press = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))\n"
+        "try:\n"
+        "    for _ in range(20):\n"
+        "        press()\n"
+        "    time.sleep(20)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (run.returncode, run.stderr) == (130, b"")

@@ -21,7 +21,7 @@ import huggingface_hub
 import pickles
 import pytest
 from filelock import FileLock
-from hubserver import INVALID_TOKEN, Hub, Model, git_sha1, sha256
+from hubserver import INVALID_TOKEN, Hub, Model, git_sha1, sha256, use
 from huggingface_hub import constants, hf_hub_download
 from rich.console import Console
 
@@ -71,16 +71,7 @@ NEEDED = {
 @pytest.fixture
 def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     hub = Hub({ID: Model(folder)})
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-    url = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache" / "hub"))
-    # For processes of their own; huggingface_hub reads these when it is imported.
-    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("edge_llama_convert.hub.download._WAIT", 0.01)
-    for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
+    use(hub, tmp_path / "cache", monkeypatch)
     yield hub
     hub.close()
 

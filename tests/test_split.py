@@ -65,7 +65,7 @@ def test_the_command_line_finds_and_shows_them(
     run = run_cli("inspect", "small", "--json")
     assert json.loads(run.stdout)["parts"] == 3
     wrong = run_cli("inspect", "smaller")
-    assert "there is: small." in wrong.stderr
+    assert "There is: small." in wrong.stderr
 
 
 def test_a_later_part_says_which_file_to_open(parts: list[Path]) -> None:

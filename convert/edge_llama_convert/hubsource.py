@@ -144,7 +144,7 @@ def _unsuitable(repo: HubRepo, names: Collection[str]) -> HubError:
     if any(name.endswith(".gguf") for name in repo.files):
         return HubError(
             f"{repo.label}: holds only GGUF files, which are converted already",
-            hint="Download the one you want; edge-llama runs it as it is.",
+            hint=f"Fetch one, which runs as it is: edge-llama pull {repo.id}",
         )
     return HubError(
         f"{repo.label}: holds no weights that can be converted",

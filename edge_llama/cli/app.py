@@ -11,7 +11,23 @@ import typer
 
 from .. import __version__
 from ..errors import InvalidOptionError
-from . import chat, console, convert, generate, history, inspect, persona, verify
+from . import (
+    bench,
+    chat,
+    console,
+    convert,
+    doctor,
+    generate,
+    history,
+    inspect,
+    models,
+    perplexity,
+    persona,
+    pull,
+    rm,
+    verify,
+)
+from .interrupt import keep_interrupts
 
 INTERRUPTED = 130
 
@@ -40,12 +56,25 @@ app.command(
 app.command("inspect", epilog="Example: `edge-llama inspect models/llama-3.2-1b-q4_k_m.gguf`")(
     inspect.inspect
 )
+app.command("info", epilog="Example: `edge-llama info org/name`")(inspect.inspect)
 app.command(
     "verify",
     epilog="Example: `edge-llama verify models/llama-q4_k_m.gguf --against weights/Llama-3.2-1B`",
 )(verify.verify)
 app.add_typer(history.app, name="history")
 app.add_typer(persona.app, name="persona")
+app.command(
+    "perplexity",
+    epilog="Example: `edge-llama perplexity models/llama-q4_k_m.gguf wiki.txt "
+    "--against models/llama-f16.gguf`",
+)(perplexity.perplexity)
+app.command("bench", epilog="Example: `edge-llama bench models/llama-q4_k_m.gguf --rounds 9`")(
+    bench.bench
+)
+app.command("doctor", epilog="Example: `edge-llama doctor --json`")(doctor.doctor)
+app.command("models", epilog="Example: `edge-llama models --json`")(models.models)
+app.command("pull", epilog="Example: `edge-llama pull org/name:Q4_K_M`")(pull.pull)
+app.command("rm", epilog="Example: `edge-llama rm org/name --yes`")(rm.rm)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature
@@ -74,6 +103,7 @@ def _options(
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code; no exception leaves here as a traceback."""
     console.prepare_streams()
+    keep_interrupts()
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -46,8 +48,16 @@ def write_untrusted(text: str) -> None:
 
 
 def write_json(value: Any) -> None:
-    """Write one JSON document as a result."""
-    write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """Write one JSON document as a result; dataclasses as objects, paths as texts."""
+    write(json.dumps(value, ensure_ascii=False, indent=2, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 def write_json_line(value: Any) -> None:
@@ -90,6 +100,12 @@ def error(message: str, hint: str = "") -> None:
             ("" if message.endswith(".") else ".") + " " + " ".join(printable(hint).split())
         )
     stderr.print(line, soft_wrap=True)
+
+
+def confirm(question: str) -> bool:
+    """Ask for a yes on the terminal; everything else, and the end of input, is a no."""
+    stderr.print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def prepare_streams() -> None:

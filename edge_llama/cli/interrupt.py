@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
 
 #: ``kill``, a closed terminal, and Windows' Ctrl-Break.
 _SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")
+
+#: Seconds after which an interrupt that C has swallowed comes again.
+_LATER = 0.02
 
 
 class Leave(KeyboardInterrupt):
@@ -40,3 +45,32 @@ def interruptible() -> Iterator[None]:
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     raise Leave
+
+
+def keep_interrupts() -> None:
+    """Make Ctrl-C wait when it comes in a callback of C, which Python would let it vanish in.
+
+    llama.cpp logs and tells its progress through such callbacks while it loads. It comes again
+    until it reaches Python proper.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            # Later and from elsewhere: now it would end this hook, and vanish again.
+            timer = threading.Timer(_LATER, _interrupt)
+            timer.daemon = True
+            timer.start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def _interrupt() -> None:
+    """Send Ctrl-C's signal to the main thread, which wakes it if it waits."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)

@@ -38,7 +38,9 @@ def needs_table(info: GGUFInfo) -> Table:
     from ..units import format_bytes
 
     rows = needs(info)
-    table = Table(title="memory by KV cache and context", title_justify="left", box=None)
+    table = Table(
+        title="memory by KV cache and context", title_justify="left", box=None, pad_edge=False
+    )
     table.add_column("")
     for n_ctx in next(iter(rows.values())):
         table.add_column(f"{n_ctx:,}", justify="right")

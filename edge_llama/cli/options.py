@@ -19,11 +19,31 @@ from ..sampling import Sampling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+def _model_names(incomplete: str) -> list[str]:
+    """Complete the name of a model for the shell, which completes paths itself."""
+    from ..catalog import list_models
+
+    return [entry.name for entry in list_models() if entry.name.startswith(incomplete)]
+
+
+RequiredModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A GGUF file, or a name that edge-llama models lists.",
+        autocompletion=_model_names,
+    ),
+]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
 ModelName = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="A GGUF file, or the name of one in models/; by default the embedded SmolLM2-135M.",
+        help="A GGUF file, or a name that edge-llama models lists; by default the embedded "
+        "SmolLM2-135M.",
+        autocompletion=_model_names,
     ),
 ]
 
@@ -48,6 +68,12 @@ _MODEL_FLAGS = {
     "yarn_beta_fast": ("--yarn-beta-fast",),
     "yarn_beta_slow": ("--yarn-beta-slow",),
     "isolate": ("--isolate",),
+}
+#: Of these, the ones that say how a model is computed, for commands that measure it.
+_COMPUTE_FLAGS = {
+    name: flags
+    for name, flags in _MODEL_FLAGS.items()
+    if name not in {"memory", "n_ctx", "overflow", "state_dir", "mlock", "numa"}
 }
 #: Every field of Sampling is an option, called like it but for these.
 _SAMPLING_FLAGS = {
@@ -189,37 +215,55 @@ def _number_or_text(text: str) -> int | str:
         return text
 
 
+def _config(options: dict[str, Any]) -> ModelConfig:
+    return ModelConfig(**{**options, "gpu_layers": _number_or_text(options["gpu_layers"])})
+
+
+def _with_options(
+    command: Callable[..., None], run: Callable[..., None], shared: list[inspect.Parameter]
+) -> Callable[..., None]:
+    """Return ``run`` with the command's own options, less what it is given, and the shared ones."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    kept = [parameter for parameter in own if parameter.name not in {"config", "sampling"}]
+    parameters = [*kept, *shared]
+    functools.update_wrapper(run, command)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def measures_model(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options for how a model is computed, as the keyword ``config``."""
+
+    def run(**values: Any) -> None:
+        config = _config({name: values.pop(name) for name in _COMPUTE_FLAGS})
+        command(**values, config=config)
+
+    return _with_options(command, run, _parameters(ModelConfig, _COMPUTE_FLAGS))
+
+
 def runs_model(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command all options for running a model.
 
     It gets them as the keywords ``config``, a ModelConfig, and ``sampling``, a Sampling; on the
     command line there is an option for each field instead. ``defaults`` are the command's own.
     """
-    return functools.partial(_with_options, defaults=defaults)
-
-
-def _with_options(command: Callable[..., None], *, defaults: dict[str, Any]) -> Callable[..., None]:
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    kept = [parameter for parameter in own if parameter.name not in {"config", "sampling"}]
     shared = [
         parameter.replace(default=defaults.get(parameter.name, parameter.default))
         for cls, flags in ((ModelConfig, _MODEL_FLAGS), (Sampling, _SAMPLING_FLAGS))
         for parameter in _parameters(cls, flags)
     ]
 
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        options = {name: values.pop(name) for name in _MODEL_FLAGS}
-        options["gpu_layers"] = _number_or_text(options["gpu_layers"])
-        config = ModelConfig(**options)
-        chosen = {name: values.pop(name) for name in _SAMPLING_FLAGS}
-        for name, read in _READERS.items():
-            texts = chosen.pop(name)
-            if texts:
-                chosen[name] = read(texts)
-        command(**values, config=config, sampling=Sampling(**chosen))
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def run(**values: Any) -> None:
+            config = _config({name: values.pop(name) for name in _MODEL_FLAGS})
+            chosen = {name: values.pop(name) for name in _SAMPLING_FLAGS}
+            for name, read in _READERS.items():
+                texts = chosen.pop(name)
+                if texts:
+                    chosen[name] = read(texts)
+            command(**values, config=config, sampling=Sampling(**chosen))
 
-    parameters = [*kept, *shared]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+        return _with_options(command, run, shared)
+
+    return decorate

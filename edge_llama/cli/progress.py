@@ -1,4 +1,4 @@
-"""Progress in bytes, on standard error and on a terminal only."""
+"""Progress in bytes or steps, on standard error and on a terminal only."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     #: Gets what is being done, bytes done, and bytes in all.
     ShowBytes: TypeAlias = Callable[[str, int, int], None]
+
+    #: Gets what is being done, steps done, and steps in all.
+    ShowSteps: TypeAlias = Callable[[str, int, int], None]
 
 
 @contextlib.contextmanager
@@ -46,6 +49,35 @@ def byte_progress() -> Iterator[ShowBytes]:
             if bar.tasks[0].description != name:
                 bar.reset(task, description=name, completed=done, total=total, visible=True)
             bar.update(task, completed=done)
+
+        yield show
+
+
+@contextlib.contextmanager
+def step_progress(name: str) -> Iterator[ShowSteps]:
+    """Yield what shows a bar with the steps done, and the time that is left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console.stderr,
+        transient=True,
+        disable=not console.stderr.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(name, total=None)
+
+        def show(name: str, done: int, total: int) -> None:
+            bar.update(task, description=name, completed=done, total=total)
 
         yield show
 

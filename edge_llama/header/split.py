@@ -35,6 +35,12 @@ def model_name(file: str) -> str:
     return part["stem"] if part else file.removesuffix(".gguf")
 
 
+def part_number(file: str) -> tuple[int, int]:
+    """Return which part of how many a file's name says it is, from 1; (1, 1) if it says nothing."""
+    part = _NAME.fullmatch(file)
+    return (int(part["number"]), int(part["count"])) if part else (1, 1)
+
+
 def _part_name(stem: str, number: int, n_parts: int) -> str:
     """Return the file name of part ``number``, from 0; llama.cpp looks for these."""
     return f"{stem}-{number + 1:05}-of-{n_parts:05}.gguf"

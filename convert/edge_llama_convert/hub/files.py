@@ -47,6 +47,23 @@ class Fetching:
     total: int
 
 
+class Steps:
+    """Adds up bytes over several files, and tells ``progress`` of every step."""
+
+    def __init__(self, progress: Callable[[Fetching], object] | None, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def of(self, action: str, file: HubFile) -> Callable[[int], None]:
+        """Return what takes the bytes of one file as they come."""
+
+        def advance(nbytes: int) -> None:
+            self._done += nbytes
+            if self._progress is not None:
+                self._progress(Fetching(action, file.name, self._done, self._total))
+
+        return advance
+
+
 @dataclass(frozen=True)
 class HubFile:
     """One file of a repository.

@@ -21,7 +21,8 @@ from ..errors import HubError
 from .cache import Cache
 from .download import download
 from .explain import explain, explained
-from .files import Fetching, HubFile, described, from_listing
+from .files import Fetching, HubFile, Steps, described, from_listing
+from .landing import Landing
 from .remote import Remote
 
 if TYPE_CHECKING:
@@ -147,22 +148,46 @@ class HubRepo:
         files = [self.files[name] for name in names]
         with explained(self.id):
             self._check_space(self.missing(names))
-            done, total = 0, sum(file.size for file in files)
+            steps = Steps(progress, sum(file.size for file in files))
             for file in files:
                 path = self._path(file.name)
-                action = "check" if path.is_file() else "fetch"
-
-                def advance(nbytes: int, action: str = action, file: HubFile = file) -> None:
-                    nonlocal done
-                    done += nbytes
-                    if progress is not None:
-                        progress(Fetching(action, file.name, done, total))
-
                 if path.is_file():
-                    self._cache.check(file, path, advance)
+                    self._cache.check(file, path, steps.of("check", file))
                 else:
-                    download(self._remote(file), self._cache, advance)
+                    download(self._remote(file), self._cache, steps.of("fetch", file))
                     self._cache.link(file, path)
+
+    def save(
+        self,
+        names: Iterable[str],
+        root: Path,
+        progress: Callable[[Fetching], object] | None = None,
+    ) -> list[Path]:
+        """Bring files to ``root/org/name`` and return where they are, verified.
+
+        What is there and right stays; what huggingface_hub's cache holds is taken from there; the
+        rest is fetched past the cache, and gone on with after an interruption.
+
+        Raises:
+            HubError: as :meth:`fetch`.
+        """
+        files = [self.files[name] for name in names]
+        landing = Landing(root, self.id.repo)
+        steps = Steps(progress, sum(file.size for file in files))
+        with explained(self.id), landing.explained():
+            landing.check_space(files)
+            for file in files:
+                path = self._path(file.name)
+                if landing.holds(file, steps.of("check", file)):
+                    continue
+                if path.is_file():
+                    self._cache.check(file, path, steps.of("check", file))
+                    landing.adopt(file, path)
+                else:
+                    self.require_reachable()
+                    download(self._remote(file), landing.cache, steps.of("fetch", file))
+                    landing.place(file)
+        return [landing.path(file) for file in files]
 
     @property
     def _cache(self) -> Cache:
