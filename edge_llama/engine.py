@@ -42,8 +42,7 @@ class _Choice:
         self._sampler = NativeSampler(model, job.sampling)
         self._sampler.accept(job.prompt.tokens)
         self.seed, self._guide = self._sampler.seed, job.guide
-        # What is forced is not computed, so nobody knows how likely it was.
-        self._jumps = job.sampling.jump_ahead and job.sampling.logprobs is None
+        self._jumps = job.sampling.jumps
 
     @property
     def may_end(self) -> bool:

@@ -243,6 +243,11 @@ class Sampling:
         return dataclasses.replace(self, seed=(self.seed + number) % (2**32 - 1))
 
     @property
+    def jumps(self) -> bool:
+        """Whether what a grammar forces is taken unseen: nobody knows then how likely it was."""
+        return self.jump_ahead and self.logprobs is None
+
+    @property
     def is_greedy(self) -> bool:
         """Whether the likeliest token is always taken; of a resolved Sampling.
 

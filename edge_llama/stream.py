@@ -35,7 +35,9 @@ class Job(Delivery):
     ) -> None:
         super().__init__(on_reply, None if grammar is None else grammar.grammar)
         self.prompt, self.sampling = prompt, sampling
-        self.guide: Guide | None = None if grammar is None else grammar.matcher()
+        self.guide: Guide | None = None
+        if grammar is not None:
+            self.guide = grammar.matcher(forcing=sampling.jumps)
         self.cancelled = False
         self._unclaimed = [True]
 
