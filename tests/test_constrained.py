@@ -41,7 +41,7 @@ def masked_greedy(path: Path, prompt: list[int], grammar: Grammar) -> list[int]:
     config = ModelConfig()
     native = NativeModel(path, config)
     context = NativeContext(native, config, n_ctx=512)
-    matcher = compile_grammar(grammar, native).matcher()
+    matcher = compile_grammar(grammar, native).matcher(forcing=False)
     tokens: list[int] = []
     coming, position = prompt, 0
     while not matcher.must_end:
