@@ -57,14 +57,21 @@ def keep_interrupts() -> None:
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
-            # Later and from elsewhere: now it would end this hook, and vanish again.
-            timer = threading.Timer(_LATER, _interrupt)
-            timer.daemon = True
-            timer.start()
+            _interrupt_later()
         else:
             before(unraisable)
 
     sys.unraisablehook = hook
+
+
+def _interrupt_later() -> None:
+    """Send it from another thread: now it would end the hook, and vanish again."""
+    try:
+        timer = threading.Timer(_LATER, _interrupt)
+        timer.daemon = True
+        timer.start()
+    except KeyboardInterrupt:  # pressed again, just now
+        _interrupt_later()
 
 
 def _interrupt() -> None:
