@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import threading
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -15,7 +15,6 @@ from edge_llama import AsyncStream, ContextOverflowError, Grammar, Model, Sampli
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.model
 
@@ -31,86 +30,67 @@ def any_model(request: pytest.FixtureRequest, embedded: Path) -> Iterator[Model]
         yield model
 
 
-class Stalls:
-    """What the machine itself does to a thread that only sleeps, in C and without the GIL.
+def machine_delay() -> float:
+    """Seconds in which the Python threads of this process were ready and no core was free.
 
-    ``usleep`` in one long ctypes call per beat: its lateness is the machine's, not Python's.
+    On a busy machine the event loop waits for a core, and so does whoever holds the GIL; neither
+    is the model's doing. (The second field of schedstat; threads of OpenMP are not Python's.)
+    """
+    total = 0
+    for thread in threading.enumerate():
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text()
+            total += int(stat.split()[1])
+    return total * 1e-9
+
+
+class Beats(NamedTuple):
+    """How late the heartbeat of an event loop was at most, in seconds.
+
+    ``own`` is without what the machine is to blame for.
     """
 
-    def __init__(self) -> None:
-        self.late: list[tuple[float, float]] = []
-        self._go_on = True
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        libc = ctypes.CDLL(None)
-        before = ctypes.c_longlong * 2
-        clock = libc.clock_gettime
-        start, end = before(), before()
-        while self._go_on:
-            clock(1, start)
-            libc.usleep(int(BEAT * 1e6))
-            clock(1, end)
-            begun, ended = (one[0] + one[1] * 1e-9 for one in (start, end))
-            if ended - begun > 3 * BEAT:
-                self.late.append((begun, ended))
-
-    def __enter__(self) -> Stalls:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._go_on = False
-        self._thread.join()
-
-    def within(self, begun: float, ended: float) -> float:
-        """Seconds of stalls between two moments."""
-        return sum(max(0.0, min(ended, b) - max(begun, a)) for a, b in self.late)
+    worst: float
+    own: float
 
 
-async def heartbeat(late: list[tuple[float, float]]) -> None:
-    while True:
-        begun = time.monotonic()
-        await asyncio.sleep(BEAT)
-        late.append((begun, time.monotonic()))
+def heartbeat_during(work: Callable[[], Awaitable[object]]) -> Beats:
+    raw: list[float] = []
+    own: list[float] = []
 
-
-def worst_beat(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
-    """Return how late the heartbeat was at most: as it was, and without the machine's stalls."""
-    beats: list[tuple[float, float]] = []
+    async def beat() -> None:
+        while True:
+            begun, delay = time.monotonic(), machine_delay()
+            await asyncio.sleep(BEAT)
+            raw.append(time.monotonic() - begun - BEAT)
+            own.append(raw[-1] - (machine_delay() - delay))
 
     async def run() -> None:
-        task = asyncio.create_task(heartbeat(beats))
+        task = asyncio.create_task(beat())
         await work()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    with Stalls() as stalls:
-        asyncio.run(run())
-    raw = [ended - begun - BEAT for begun, ended in beats]
-    own = [ended - begun - BEAT - stalls.within(begun, ended) for begun, ended in beats]
-    return max(raw), max(own)
+    asyncio.run(run())
+    return Beats(max(raw), max(own))
 
 
 def test_the_heartbeat_goes_on_while_a_prompt_is_read_and_answered(
     any_model: Model, record_property: Callable[[str, object], None]
 ) -> None:
-    any_model.generate("Hello", sampling=SHORT)
-
     async def work() -> None:
-        stream = any_model.astream(LONG, sampling=Sampling(temperature=0, max_tokens=24))
+        prompt = f"{len(figures)} {LONG}"
+        stream = any_model.astream(prompt, sampling=Sampling(temperature=0, max_tokens=24))
         assert "".join([text async for text in stream])
         reply = await stream.reply()
-        assert reply.prompt_tokens > 1900
-        assert reply.cached_tokens < 50
+        assert reply.prompt_tokens - reply.cached_tokens > 1900
 
-    figures = [worst_beat(work)]
-    while figures[-1][1] > 0.05 and len(figures) < 3:  # a busy machine stalls threads by turns
-        any_model.generate([7] * 2100, sampling=Sampling(max_tokens=1))  # another prompt's cache
-        figures.append(worst_beat(work))
+    figures: list[Beats] = []
+    while not figures or (figures[-1].own > 0.05 and len(figures) < 3):
+        figures.append(heartbeat_during(work))
     record_property("heartbeat", figures)
-    assert min(own for _, own in figures) < 0.05, figures
+    assert figures[-1].own < 0.05, figures
 
 
 def test_many_streams_need_no_thread_each(any_model: Model) -> None:
