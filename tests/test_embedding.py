@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import qtprogram
 
+from edge_llama import Model, Sampling, _pyinstaller
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
@@ -126,6 +128,24 @@ def test_asyncio(program: Path) -> None:
     enough = lines.index("enough")
     assert subjects[enough - 1] == "everything"
     assert lines[enough + 1 :]  # the goodbye, at once: what was cancelled is in nobody's way
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the app is a script with a first line")
+def test_a_bundle_starts_itself_as_the_worker(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyInstaller runs the hook before the app; sys.executable is the app in it."""
+    hook = Path(_pyinstaller.__file__).parent / "rthooks" / "pyi_rth_edge_llama.py"
+    app = tmp_path / "app"
+    app.write_text(
+        f"#!{sys.executable}\nimport runpy, sys\nsys.path[:] = {sys.path!r}\n"
+        f"runpy.run_path({str(hook)!r})\nsys.exit('a window')\n"
+    )
+    app.chmod(0o755)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", str(app))
+    with Model.open(embedded, n_ctx=256, isolate=True) as model:
+        assert model.generate("Hello!", sampling=Sampling(max_tokens=4)).text
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from edge_llama import Sampling
+from edge_llama.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,6 +192,26 @@ def test_what_goes_wrong_is_said_in_the_window(window: ChatWindow, tmp_path: Pat
     window.send()
     assert not window.error.isVisible()
     finish(window)
+    assert shown(window)[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
+def test_the_window_outlives_its_model(window: ChatWindow) -> None:
+    window.sampling = Sampling(seed=1)
+    window.composer.setPlainText("Write a long story.")
+    window.send()
+    assert wait_for(lambda: len(shown(window)[-1]) > 10)
+    assert window.model is not None
+    worker = window.model._opened
+    assert isinstance(worker, Worker)
+    os.kill(worker.pid, signal.SIGKILL)
+    finish(window)
+    assert "SIGKILL" in window.error.text()
+    window.sampling = Sampling(max_tokens=5)
+    window.composer.setPlainText("Hello?")
+    window.send()
+    finish(window)
+    assert not window.error.isVisible()
     assert shown(window)[-1]
 
 

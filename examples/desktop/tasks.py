@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
-from edge_llama import EdgeLlamaError, Model, find_model, inspect
+from edge_llama import Model, StateError, WorkerDied, find_model, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,13 +74,14 @@ class Loading(Task):
     def run(self) -> tuple[Model, Speaker]:
         """Open the model; memory may not suffice for both, so the previous one goes first.
 
+        It runs in a process of its own: should that die, the window says so and goes on.
         A model without a chat template continues what it is told.
         """
         info = inspect(find_model(self._name))
         if self.previous is not None:
             self.previous.close()
             self.previous = None
-        model = Model.open(info.path, on_progress=self._tell)
+        model = Model.open(info.path, isolate=True, on_progress=self._tell)
         return model, model.chat() if model.has_chat_template else model
 
     def _tell(self, done: float) -> bool:
@@ -121,8 +122,7 @@ class Watching(Task):
 
     def run(self) -> None:
         """Look until it is cancelled, or the model is gone."""
-        with suppress(EdgeLlamaError):
-            while True:
-                self.progressed.emit(self._model.memory().process.resident)
-                if self._cancelled.wait(1):
-                    return
+        with suppress(StateError):
+            while not self._cancelled.wait(1):
+                with suppress(WorkerDied):  # the next look begins another
+                    self.progressed.emit(self._model.memory().process.resident)
