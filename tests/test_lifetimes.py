@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,6 +97,31 @@ def test_use_after_close_is_named_everywhere(small: Path, *, isolate: bool) -> N
         with pytest.raises(StateError, match="closed"):
             use()
     assert model.plan.n_ctx == model.n_ctx == 256
+
+
+def test_closing_waits_for_those_who_use_the_vocabulary(small: Path) -> None:
+    """llama.cpp would read freed memory."""
+    text = "a long text " * 20_000
+    for _ in range(5):
+        model = Model.open(small, n_ctx=256)
+        counts: list[int] = []
+
+        def use(model: Model = model, counts: list[int] = counts) -> None:
+            while True:
+                try:
+                    counts.append(len(model.tokenize(text)))
+                except StateError:
+                    return
+
+        users = [threading.Thread(target=use) for _ in range(2)]
+        for user in users:
+            user.start()
+        while len(counts) < 4:
+            time.sleep(0.001)
+        model.close()
+        for user in users:
+            user.join()
+        assert len(set(counts)) == 1
 
 
 @isolate

@@ -339,6 +339,20 @@ def test_a_child_outlives_the_thread_that_opened_it(small: Path) -> None:
     assert not is_running(pid)
 
 
+def test_it_may_be_closed_by_the_thread_that_reads_from_it(small: Path) -> None:
+    """Where a finalizer runs, for one."""
+    model = Model.open(small, isolate=True)
+    pid, worker = pid_of(model), model._opened
+    ask = Ask(prompt=(1, 2, 3), sampling=Sampling(max_tokens=3))
+    (stream,) = worker.start([ask], lambda _: worker.close())
+    started = time.perf_counter()
+    assert stream.reply.completion_tokens <= 3
+    assert wait_until(lambda: not is_running(pid), 3)
+    assert time.perf_counter() - started < 5
+    with pytest.raises(StateError):
+        model.tokenize("a")
+
+
 def test_the_log_of_llama_cpp_comes_over(small: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "edge_llama"), Model.open(small, isolate=True):
         pass

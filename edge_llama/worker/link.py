@@ -49,10 +49,8 @@ class Link:
         self._closing = self._ended = False
         self._process: subprocess.Popen[bytes] | None = None
         started: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._run, args=(started,), name="edge-llama-worker", daemon=True
-        )
-        self._thread.start()
+        self._threads = [_thread(self._run, started)]
+        self._threads[0].start()
         error = started.get()
         if error is not None:
             raise WorkerDied(
@@ -130,19 +128,23 @@ class Link:
     def close(self, kind: str) -> None:
         """Let the child end what runs and go; if it does not, kill it."""
         self._closing = True
-        self._outbox.put(pack([kind, 0, None]))
-        self._outbox.put(None)
-        self._thread.join(_GRACE)
+        if threading.current_thread() not in self._threads:
+            self._outbox.put(pack([kind, 0, None]))
+            self._outbox.put(None)
+            self._threads[0].join(_GRACE)
         self.kill()
 
     def kill(self) -> None:
-        """End the child now, and wait until it is gone."""
+        """End the child now, and wait until it is gone.
+
+        A finalizer may run in a thread of this very link, which then goes on to the end itself.
+        """
         self._closing = True
         if self._process is not None:
             with contextlib.suppress(OSError):
                 self._process.kill()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        if threading.current_thread() not in self._threads:
+            self._threads[0].join()
 
     # The threads
 
@@ -155,11 +157,9 @@ class Link:
             return
         assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018 - pipes
         self._log = LogReader(process.stderr.fileno())
-        threads = [
-            threading.Thread(target=self._write, args=(process.stdin.fileno(),), daemon=True),
-            threading.Thread(target=self._log.run, daemon=True),
-        ]
-        for thread in threads:
+        helpers = [_thread(self._write, process.stdin.fileno()), _thread(self._log.run)]
+        self._threads += helpers
+        for thread in helpers:
             thread.start()
         started.put(None)
         try:
@@ -172,7 +172,7 @@ class Link:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        for thread in threads:
+        for thread in helpers:
             thread.join(_GRACE)
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
@@ -253,3 +253,7 @@ class Link:
             exit_code=code,
             log=tuple(log.lines),
         )
+
+
+def _thread(run: Callable[..., None], *arguments: Any) -> threading.Thread:
+    return threading.Thread(target=run, args=arguments, name="edge-llama-worker", daemon=True)
