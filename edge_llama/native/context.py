@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import BackendError, OutOfMemoryError, StateError
 from ..rope import Rope
 from .buffers import recorded
-from .library import abort_callback, begin_computing, forget_log, last_log, llama
+from .library import abort_callback, begin_computing, expected, forget_log, last_log, llama
 from .settings import context_params
 
 if TYPE_CHECKING:
@@ -118,6 +118,9 @@ class NativeContext:
         """Take an abort request back."""
         self._abort[0] = b"\x00"
 
+    def _is_aborting(self) -> bool:
+        return self._abort[0] != b"\x00"
+
     def _set_abortable(self, *, abortable: bool) -> None:
         callback = abort_callback() if abortable else self._lib.ggml_abort_callback()
         flag = ctypes.addressof(self._abort)
@@ -145,7 +148,11 @@ class NativeContext:
         if self._is_shifted:
             # llama.cpp moves the keys first, and would leave them half moved.
             self._set_abortable(abortable=False)
-        code = self._lib.llama_decode(self.handle, self._batch)
+        expected.errors = self._is_aborting
+        try:
+            code = self._lib.llama_decode(self.handle, self._batch)
+        finally:
+            del expected.errors
         if self._is_shifted:
             self._is_shifted = False
             self._set_abortable(abortable=True)

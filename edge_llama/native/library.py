@@ -6,14 +6,18 @@ import ctypes
 import functools
 import logging
 import sys
+import threading
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import NativeLibraryError, one_line
 from ..forks import Home
 from ..install import reinstall_command
 from .bindings import load_bindings
 from .buffers import record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger("edge_llama.native")
 
@@ -98,6 +102,16 @@ _FUNCTIONS = (
 #: Everything C may call back; losing one of these to the garbage collector is a crash.
 _keep: list[Any] = []
 
+
+class _Expected(threading.local):
+    """Whether errors of C in this thread are what was asked for: an abort."""
+
+    errors: Callable[[], bool] = bool
+
+
+#: Set while C is called that may be told to fail; its errors then are for debugging.
+expected = _Expected()
+
 #: Where llama.cpp's threads were started, once they were.
 _computing: list[Home] = []
 
@@ -140,6 +154,8 @@ def _on_log(level: int, text: bytes | None, _: object) -> None:
     if not line or line == ".":
         return
     record(line)
+    if expected.errors():
+        level = 0
     if level in (3, 4):
         _recent.append(line)
     # After interpreter shutdown has begun, logging may be half gone.
