@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from .threads import join, start
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -22,7 +24,11 @@ class Beside:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Beside:
-        self._thread.start()
+        try:
+            start(self._thread)
+        except BaseException:
+            join(self._thread)
+            raise
         return self
 
     def __exit__(
@@ -31,7 +37,7 @@ class Beside:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._thread.join()
+        join(self._thread)
 
     def poll(self) -> None:
         """Raise what the call has raised, if it has failed already."""

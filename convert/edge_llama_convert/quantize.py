@@ -22,6 +22,7 @@ from .ggml import GGMLType, load_ggml
 from .kernels import Outcome, load_kernels
 from .refs import DTYPE_SIZES
 from .rows import RowReader, all_finite, chunks, open_sources
+from .threads import join, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -198,7 +199,7 @@ def quantise_to_file(
         ]
         stack.callback(_join, pool, stop)
         for thread in pool:
-            thread.start()
+            start(thread)
         running = len(pool)
         while running:
             event = done.get()
@@ -214,7 +215,7 @@ def quantise_to_file(
 def _join(pool: Sequence[threading.Thread], stop: threading.Event) -> None:
     stop.set()
     for thread in pool:
-        thread.join()
+        join(thread)
 
 
 def quantise_rows(kind: GGMLType, values: npt.NDArray[np.float32]) -> bytes:

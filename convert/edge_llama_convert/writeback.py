@@ -6,6 +6,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from .threads import start
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -39,7 +41,7 @@ class WriteBack:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> WriteBack:
-        self._thread.start()
+        start(self._thread)
         return self
 
     def wrote(self, nbytes: int) -> None:
