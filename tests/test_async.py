@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from endless import ENDLESS
 
 from edge_llama import AsyncStream, ContextOverflowError, Grammar, Model, Sampling
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.model
 
 SHORT = Sampling(temperature=0, max_tokens=6)
-#: It may not end by itself before somebody cancels it.
-NO_END = {"<|im_end|>": float("-inf"), "<|endoftext|>": float("-inf")}
-ENDLESS = Sampling(max_tokens=1500, logit_bias=NO_END)
 LONG = "word " * 1900  # 2,000 tokens
 BEAT = 0.005
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from endless import ENDLESS
 from insides import native_of, prompt_of
 
 from edge_llama import (
@@ -196,7 +197,7 @@ def test_cancel_in_the_middle_of_the_prompt_is_quick(
 
 
 def test_cancel_from_another_thread(model: Model) -> None:
-    stream = model.stream("Write a long story.", sampling=Sampling(max_tokens=1500))
+    stream = model.stream("Write a long story.", sampling=ENDLESS)
     timer = threading.Timer(0.5, stream.cancel)
     timer.start()
     text = "".join(stream)
@@ -206,7 +207,7 @@ def test_cancel_from_another_thread(model: Model) -> None:
 
 
 def test_a_forgotten_stream_cancels_itself(model: Model) -> None:
-    stream = model.stream("Write a long story.", sampling=Sampling(max_tokens=1500))
+    stream = model.stream("Write a long story.", sampling=ENDLESS)
     next(stream)
     job = stream._job
     del stream
@@ -217,7 +218,7 @@ def test_a_forgotten_stream_cancels_itself(model: Model) -> None:
 
 
 def test_a_cancelled_answer_stays_in_the_conversation_as_far_as_it_came(model: Model) -> None:
-    chat = model.chat(sampling=Sampling(max_tokens=1500))
+    chat = model.chat(sampling=ENDLESS)
     stream = chat.stream("Write a long story.")
     first = next(stream)
     with pytest.raises(StateError, match="still being generated"):

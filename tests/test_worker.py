@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import smallmodels
+from endless import ENDLESS
 
 import edge_llama
 from edge_llama import (
@@ -47,7 +48,6 @@ pytestmark = pytest.mark.model
 GREEDY = Sampling(temperature=0, max_tokens=12, logprobs=1)
 STORY = "Write a long story."
 LONG = "word " * 1500
-ENDLESS = Sampling(max_tokens=1500)
 ROOT = Path(edge_llama.__file__).parent.parent
 
 
