@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from .ask import Ask, Conversation, make_ask, token_ids
 from .asyncstream import AsyncStream
 from .chat import Chat
+from .closing import Closing
 from .config import ModelConfig
 from .forks import Home
 from .gguf_file import GGUFInfo, inspect
@@ -19,7 +20,6 @@ from .waiting import in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from typing_extensions import Unpack
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .stream import Stream
 
 
-class Model:
+class Model(Closing):
     """An open model. Every method may be called from any thread.
 
     Up to :attr:`ModelConfig.n_parallel` generations run at the same time, in one batch; more wait.
@@ -89,17 +89,6 @@ class Model:
         from .local import Local
 
         return cls(info, Local.open(info, config, on_progress))
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Cancel what runs and free all memory; calling it again does nothing."""

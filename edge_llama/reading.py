@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .closing import Closing
 from .config import ModelConfig
 from .decoder import Part
 from .gguf_file import inspect
@@ -12,13 +13,12 @@ from .native import NativeContext, NativeModel
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from types import TracebackType
 
     import numpy as np
     import numpy.typing as npt
 
 
-class Reading:
+class Reading(Closing):
     """A model file as llama.cpp understands it; use as a context manager.
 
     The vocabulary is loaded alone until logits are asked for, so that a tokenizer can be checked
@@ -31,15 +31,8 @@ class Reading:
         self._config = ModelConfig()
         self._vocabulary = NativeModel(path, self._config, vocab_only=True)
 
-    def __enter__(self) -> Reading:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free the vocabulary."""
         self._vocabulary.close()
 
     def tokenize(self, text: str) -> list[int]:

@@ -7,6 +7,7 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from ..closing import Closing
 from ..errors import HistoryError
 from ..folders import data_folder
 from .database import connect, faults, transaction
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from .records import Status
 
@@ -31,7 +31,7 @@ _SELECT = (
 )
 
 
-class ConversationStore:
+class ConversationStore(Closing):
     """Conversations in one SQLite file. For one thread; other processes may use the file too.
 
     Every method raises HistoryError when the file is damaged, locked for long or cannot be written.
@@ -53,17 +53,6 @@ class ConversationStore:
     def open(cls) -> ConversationStore:
         """Open the user's own; see :mod:`edge_llama.folders`."""
         return cls(data_folder() / FILE_NAME)
-
-    def __enter__(self) -> ConversationStore:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

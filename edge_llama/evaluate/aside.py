@@ -5,16 +5,17 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from ..closing import Closing
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from ..native import NativeContext
 
 _Result = TypeVar("_Result")
 
 
-class Aside:
+class Aside(Closing):
     """One thread that computes while the caller waits; use as a context manager.
 
     Python notices a signal only when its main thread is not inside of C. It is always the same
@@ -24,15 +25,8 @@ class Aside:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edge-llama-evaluate")
 
-    def __enter__(self) -> Aside:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Wait for what runs, and end the thread."""
         self._pool.shutdown()
 
     def run(self, work: Callable[[], _Result], context: NativeContext | None = None) -> _Result:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..closing import Closing
 from ..decoder import Part
 from ..gguf_file import inspect
 from ..loading import load
@@ -17,7 +18,6 @@ from ..rope import choose_rope
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     import numpy.typing as npt
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _LOGITS_BYTES = 16 * 2**20
 
 
-class Teacher:
+class Teacher(Closing):
     """A model open for reading chunks of ``config.n_ctx`` tokens; use as a context manager.
 
     What ``config`` leaves open is chosen for the memory that is free, except what changes the
@@ -66,15 +66,8 @@ class Teacher:
             self.native.close()
             raise
 
-    def __enter__(self) -> Teacher:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free the context, then the weights it uses."""
         self._context.close()
         self.native.close()
 

@@ -8,12 +8,12 @@ import math
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from ..closing import Closing
 from ..errors import BackendError, InvalidOptionError, StateError
 from .library import llama
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
     from ..guide import Guide
     from ..sampling import Sampling
@@ -26,7 +26,7 @@ _MIN_KEEP = 0
 _MIROSTAT_M = 100
 
 
-class NativeSampler:
+class NativeSampler(Closing):
     """A chain for one sequence that always ends in a selector; use as a context manager.
 
     What ``sampling`` leaves open, if it was not resolved before, is llama.cpp's default.
@@ -55,17 +55,6 @@ class NativeSampler:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> NativeSampler:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def handle(self) -> Any:
