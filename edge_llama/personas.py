@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from .errors import HistoryError, InvalidOptionError, one_line
 from .folders import config_folder
 from .rules import with_options
 from .sampling import Sampling
+from .textfile import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,17 +102,9 @@ def save(name: str, persona: Persona) -> Path:
     """Write a persona, in place of any of that name, and return its file; else HistoryError."""
     path = path_of(name)
     text = json.dumps(to_values(persona), ensure_ascii=False, indent=2) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, text)
     except OSError as error:
         raise HistoryError(
             f"{path}: {error.strerror or error}", hint="Check the folder and its permissions."

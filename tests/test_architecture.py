@@ -16,7 +16,7 @@ CONVERTER = Path(edge_llama_convert.__file__).parent
 # Imports run from right to left only; modules of one group may not import each other unless the
 # one imported stands in an earlier group.
 LAYERS = [
-    ["errors", "closing", "cuts"],
+    ["errors", "closing", "cuts", "textfile"],
     ["forks", "gate", "templatecosts", "waiting"],
     ["sandbox"],
     ["folders", "hardware", "install", "units"],

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ..conversations import to_json, to_markdown
 from ..errors import HistoryError
+from ..textfile import write_text
 from .untrusted import printable
 
 if TYPE_CHECKING:
@@ -57,15 +58,10 @@ def write_export(store: ConversationStore, conversation: Conversation, path: Pat
         HistoryError: the file is there already, or cannot be written.
     """
     text = export(store, conversation, as_json=path.suffix.lower() == ".json")
-    temporary = path.with_name(f".{path.name}.part")
     try:
         if path.exists():
             raise HistoryError(f"{path}: already exists", hint="Give another name, or remove it.")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, text)
     except OSError as error:
         raise HistoryError(
             f"{path}: {error.strerror or error}", hint="Check the folder and its permissions."
