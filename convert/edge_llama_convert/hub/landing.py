@@ -18,6 +18,7 @@ from ..errors import HubError
 from ..fileio import FULL
 from .cache import Cache
 from .files import hash_file
+from .space import check_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,15 +50,8 @@ class Landing:
         missing = sum(
             file.size - self.cache.arrived(file) for file in files if not self.path(file).exists()
         )
-        absolute = self.root.absolute()
-        existing = next(each for each in (absolute, *absolute.parents) if each.is_dir())
-        free = shutil.disk_usage(existing).free
-        if missing > free:
-            raise HubError(
-                f"{self.repo}: {missing / 1e6:,.0f} MB to fetch, but {free / 1e6:,.0f} MB free in "
-                f"{existing}",
-                hint="Free some space, or keep models on another disk.",
-            )
+        hint = "Free some space, or keep models on another disk."
+        check_space(self.repo, missing, self.root, hint=hint)
 
     def holds(self, file: HubFile, advance: Callable[[int], object]) -> bool:
         """Whether the file is in its place and is what the hub states."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,6 +23,7 @@ from .explain import explain, explained
 from .files import Fetching, HubFile, Steps, described, from_listing
 from .landing import Landing
 from .remote import Remote
+from .space import check_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -147,7 +147,8 @@ class HubRepo:
             )
         files = [self.files[name] for name in names]
         with explained(self.id):
-            self._check_space(self.missing(names))
+            hint = "Free some space, or set HF_HOME to a folder on another disk."
+            check_space(str(self.id), self.missing(names), self.folder.parent, hint=hint)
             steps = Steps(progress, sum(file.size for file in files))
             for file in files:
                 path = self._path(file.name)
@@ -192,16 +193,6 @@ class HubRepo:
     @property
     def _cache(self) -> Cache:
         return Cache(self.folder.parent.parent)
-
-    def _check_space(self, missing: int) -> None:
-        existing = next(folder for folder in self.folder.parents if folder.is_dir())
-        free = shutil.disk_usage(existing).free
-        if missing > free:
-            raise HubError(
-                f"{self.id}: {missing / 1e6:,.0f} MB to fetch, but {free / 1e6:,.0f} MB free in "
-                f"{existing}",
-                hint="Free some space, or set HF_HOME to a folder on another disk.",
-            )
 
     def _path(self, name: str) -> Path:
         return self.folder / name
