@@ -199,23 +199,10 @@ class Session:
 
 
 def _grammar_of(schema: str | None) -> Grammar | None:
-    """Return what keeps answers to a JSON Schema file.
-
-    Raises:
-        InvalidOptionError: the file cannot be read.
-        GrammarError: it is no schema that can be followed.
-    """
+    """Return what keeps answers to a JSON Schema file; GrammarError if it is none."""
     from ...grammar import Grammar
 
-    if schema is None:
-        return None
-    try:
-        return Grammar.json_schema(Path(schema))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text in UTF-8"
-        raise InvalidOptionError(
-            f"{schema}: {reason}", hint="Give the file of a JSON Schema."
-        ) from error
+    return None if schema is None else Grammar.json_schema(Path(schema))
 
 
 def _take_back_an_answer(thread: Thread) -> None:

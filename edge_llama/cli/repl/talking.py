@@ -80,20 +80,25 @@ def file(repl: Repl, argument: str) -> None:
 def retry(repl: Repl, argument: str) -> None:
     """Answer the last question again."""
     del argument
-    question = repl.session.question
+    question = _last_question(repl)
+    if question is not None:
+        repl.session.undo()
+        repl.ask(question)
+
+
+def _last_question(repl: Repl) -> str | None:
+    """Return the last question; if there is none, say so."""
+    question: str | None = repl.session.question
     if question is None:
         console.note("(nothing was asked yet)")
-        return
-    repl.session.undo()
-    repl.ask(question)
+    return question
 
 
 def edit(repl: Repl, argument: str) -> None:
     """Ask the last question differently."""
     del argument
-    question = repl.session.question
+    question = _last_question(repl)
     if question is None:
-        console.note("(nothing was asked yet)")
         return
     try:
         changed = repl.entry.read(question)
