@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amx import deny_amx
+from rounds import run_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,17 +153,7 @@ def main() -> int:
         deny_amx()
         json.dump(ENGINES[options.engine](options), sys.stdout)
         return 0
-    draw = random.Random(options.rounds)  # noqa: S311 - not a secret
-    rounds: list[dict[str, Figures]] = []
-    for _ in range(options.rounds):
-        figures = {}
-        for engine in draw.sample(list(ENGINES), len(ENGINES)):
-            command = [sys.executable, *sys.argv, "--engine", engine]
-            done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
-            )
-            figures[engine] = json.loads(done.stdout)
-        rounds.append(figures)
+    rounds: list[dict[str, Figures]] = run_rounds(ENGINES, options.rounds)
     print(f"{'':14}" + "".join(f"{engine:>14}" for engine in ENGINES) + f"{'object, x':>14}")
     for task in TASKS:
         own = [

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amx import deny_amx
+from rounds import run_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,19 +132,6 @@ ENGINES: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
 }
 
 
-def measure(engine: str, options: argparse.Namespace) -> dict[str, float]:
-    """Run one engine in a process of its own."""
-    run = subprocess.run(
-        [sys.executable, *sys.argv, "--engine", engine],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        check=True,
-        timeout=options.timeout,
-    )
-    figures: dict[str, float] = json.loads(run.stdout)
-    return figures
-
-
 def main() -> int:
     """Print medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -162,11 +150,7 @@ def main() -> int:
         deny_amx()
         json.dump(ENGINES[options.engine](options), sys.stdout)
         return 0
-    draw = random.Random(options.rounds)  # noqa: S311 - not a secret
-    rounds = []
-    for _ in range(options.rounds):
-        order = draw.sample(list(ENGINES), len(ENGINES))
-        rounds.append({engine: measure(engine, options) for engine in order})
+    rounds = run_rounds(ENGINES, options.rounds, timeout=options.timeout)
     for engine in ENGINES:
         for name in rounds[0][engine]:
             middle = statistics.median(figures[engine][name] for figures in rounds)
