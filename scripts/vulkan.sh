@@ -8,6 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv-vulkan}
+mkdir -p "$(dirname "$venv")"
 requirement=$(grep -o 'llama-cpp-python==[0-9.]*' pyproject.toml)
 
 if ! command -v glslc >/dev/null || ! command -v vulkaninfo >/dev/null; then
