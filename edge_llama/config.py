@@ -59,7 +59,10 @@ class ModelConfig:
         "Type of the KV cache; auto is f16 if it fits, else q8_0, else q4_0.",
     )
     flash_attention: Switch = option(
-        "auto", OneOf(get_args(Switch)), "Attention that needs no memory for all scores."
+        "auto",
+        OneOf(get_args(Switch)),
+        "Attention that needs no memory for all scores; auto is on if memory is short or there is "
+        "a GPU, else off: on the CPU long conversations are answered faster without it.",
     )
     n_batch: int = option(512, Integer(1, 16384), "Prompt tokens handed over at a time.")
     n_ubatch: int | None = option(

@@ -11,7 +11,8 @@ from model_shapes import SHAPES
 
 from edge_llama import DeviceError, ModelConfig, OutOfMemoryError, inspect
 from edge_llama.hardware import Device, HardwareState
-from edge_llama.memory import Demand, MemoryPlan, plan_memory
+from edge_llama.memory import Demand, MemoryPlan, comfortable, plan_memory
+from edge_llama.memory.search import Search
 from edge_llama.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def header(path: Path) -> GGUFInfo:
 
 def test_the_defaults_where_memory_is_plenty(embedded: Path) -> None:
     chosen = plan(embedded)
-    assert (chosen.n_ctx, chosen.kv_type, chosen.n_ubatch) == (4096, "f16", 512)
+    assert (chosen.n_ctx, chosen.kv_type, chosen.n_ubatch) == (4096, "f16", 128)
+    assert not chosen.flash_attention
     assert (chosen.device, chosen.gpu_layers, chosen.threads) == ("cpu", 0, 4)
     assert not chosen.notes
     unknown = dataclasses.replace(MACHINE, available=None)
@@ -145,6 +147,49 @@ def test_weights_are_repacked_if_that_helps_and_fits(embedded: Path) -> None:
     assert not plan_memory(info, ModelConfig(), other).repack  # nothing of that type
     forced = plan_memory(info, ModelConfig(repack="on"), MACHINE)
     assert any("repack=on does nothing" in note for note in forced.notes)
+
+
+def test_flash_attention_only_where_it_is_the_better_choice(embedded: Path) -> None:
+    """On the CPU it makes long conversations slow; it saves memory, and time on a GPU."""
+    config = ModelConfig()
+    assert plan(embedded).apply(config).flash_attention == "off"
+    assert plan(embedded, kv_type="q8_0").apply(config).flash_attention == "on"
+    assert plan(embedded, flash_attention="on").n_ubatch == 512
+    reading = plan(embedded, demand=Demand(reads_only=True))
+    assert (reading.flash_attention, reading.n_ubatch) == (True, 512)
+
+    short = plan(embedded, memory="280MiB")
+    assert (short.flash_attention, short.kv_type, short.n_ctx >= 4096) == (True, "f16", True)
+    assert any("flash attention" in note for note in short.notes)
+    assert not plan(embedded, memory="300MiB").flash_attention
+    asked_for = plan(embedded, flash_attention="on", memory="280MiB")
+    assert not any("flash attention" in note for note in asked_for.notes)
+
+    machine = dataclasses.replace(MACHINE, devices=(GPU,), backends=("vulkan", "cpu"))
+    there = plan(embedded, machine)
+    assert (there.flash_attention, there.apply(config).flash_attention) == (True, "auto")
+
+
+def test_weights_that_do_not_stay_in_memory_are_read_for_few_large_batches() -> None:
+    search = Search(SHAPES["Llama-2-7B"].facts(), ModelConfig(), MACHINE, None, Demand())
+    found = search.within(3 * 2**30, private=True)
+    assert found is not None
+    assert (found.shape.flash_attention, found.shape.n_ubatch) == (True, 512)
+
+
+def test_all_scores_of_a_long_context_take_little() -> None:
+    facts = SHAPES["TinyLlama-1.1B"].facts()
+    batches = {n_ctx: comfortable(facts, n_ctx, "f16").n_ubatch for n_ctx in (4096, 8192, 131072)}
+    assert batches == {4096: 128, 8192: 64, 131072: 32}
+    assert comfortable(facts, 4096, "q8_0").flash_attention
+
+
+def test_repacking_goes_after_the_matrix_of_scores(embedded: Path) -> None:
+    machine = dataclasses.replace(MACHINE, repacked_types=frozenset({"Q4_1"}))
+    plans = [plan(embedded, machine, memory=size * MIB) for size in range(200, 420, 5)]
+    both = [(chosen.repack, not chosen.flash_attention) for chosen in plans if chosen.n_ctx >= 4096]
+    steps = list(dict.fromkeys(both))
+    assert steps[-2:] == [(True, False), (True, True)]
 
 
 def test_layers_go_to_the_gpu_for_as_long_as_they_fit(embedded: Path) -> None:

@@ -18,14 +18,13 @@ _CONTEXTS = (2048, 4096, 8192, 16384, 32768, 65536, 131072)
 def needs(info: GGUFInfo) -> dict[str, dict[int, int]]:
     """Return what a model adds to a process, in bytes, by KV type and context; header only."""
     from ..config import KVCacheType
-    from ..memory import Shape, estimate, read_facts
+    from ..memory import comfortable, estimate, read_facts
 
     facts = read_facts(info)
     contexts = [size for size in _CONTEXTS if size <= facts.n_ctx_train] or [facts.n_ctx_train]
     return {
         kind: {
-            n_ctx: estimate(facts, Shape(n_ctx=n_ctx, n_ubatch=512, kv_type=kind))[0].total
-            for n_ctx in contexts
+            n_ctx: estimate(facts, comfortable(facts, n_ctx, kind))[0].total for n_ctx in contexts
         }
         for kind in get_args(KVCacheType)
     }

@@ -53,7 +53,8 @@ class Teacher(Closing):
             kv_type="f16" if config.kv_type == "auto" else config.kv_type,
             repack="off" if config.repack == "auto" else config.repack,
         )
-        plan = plan_memory(info, config, read_hardware(), Demand(n_outputs=self.n_outputs))
+        demand = Demand(n_outputs=self.n_outputs, reads_only=True)
+        plan = plan_memory(info, config, read_hardware(), demand)
         self.notes = plan.notes
         chosen = plan.apply(config)
         self.native = load(info, chosen)

@@ -8,7 +8,7 @@ from .formula import Shape, kv_cache_bytes
 from .needs import estimate
 from .plan import MemoryPlan, plan_memory
 from .receipt import Buffer, MemoryReceipt, write_receipt
-from .search import Demand
+from .search import Demand, comfortable
 from .use import MemoryUse
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "ModelFacts",
     "Shape",
     "Weights",
+    "comfortable",
     "estimate",
     "kv_cache_bytes",
     "plan_memory",

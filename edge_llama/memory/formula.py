@@ -102,10 +102,16 @@ def output_bytes(facts: ModelFacts, shape: Shape) -> int:
 
 
 def work_bytes(facts: ModelFacts, shape: Shape) -> int:
-    """Return the CPU's scratch space: a layer's widest input, in the type weights multiply with."""
+    """Return the CPU's scratch space: a layer's widest input, in the type weights multiply with.
+
+    Without flash attention all scores, in the type of the values.
+    """
     kinds = {kind for layer in facts.layers for kind in layer.by_type}
     width = 2 if kinds & {"F16", "BF16"} else 9 / 8  # quantised weights: Q8_0, Q8_1 or Q8_K
-    return int(width * shape.n_tokens * max(facts.n_ff, facts.n_embd, facts.q_width))
+    widest = width * max(facts.n_ff, facts.n_embd, facts.q_width)
+    if not shape.flash_attention:
+        widest = max(widest, _KV_BYTES[shape.kv_type] * facts.n_head * shape.n_cells)
+    return int(shape.n_tokens * widest)
 
 
 def bookkeeping_bytes(facts: ModelFacts, shape: Shape) -> int:

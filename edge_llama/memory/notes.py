@@ -28,7 +28,10 @@ def _given_up(plan: MemoryPlan, config: ModelConfig, facts: ModelFacts) -> Itera
         yield f"memory is short: the context is {plan.n_ctx} tokens"
     if config.kv_type == "auto" and plan.kv_type != "f16":
         yield f"memory is short: the KV cache is {plan.kv_type}"
-    if config.n_ubatch is None and plan.n_ubatch < min(config.n_batch, plan.n_ctx):
+    if plan.flash_attention and config.flash_attention == "auto" and plan.device == "cpu":
+        yield "memory is short: answers in long conversations come slower (flash attention)"
+    is_whole = not plan.flash_attention or plan.n_ubatch >= min(config.n_batch, plan.n_ctx)
+    if config.n_ubatch is None and not is_whole:
         yield f"memory is short: prompts are read {plan.n_ubatch} tokens at a time"
     layers = facts.n_layer + 1
     if config.gpu_layers == "auto" and plan.device != "cpu" and plan.gpu_layers < layers:

@@ -73,8 +73,10 @@ class MemoryPlan:
     def apply(self, config: ModelConfig) -> ModelConfig:
         """Return ``config`` with nothing left to choose."""
         attention = config.flash_attention
-        if attention == "auto" and self.kv_type != "f16":
-            attention = "on"  # llama.cpp cannot do without; else it knows best
+        if not self.flash_attention:
+            attention = "off"
+        elif attention == "auto" and (self.device == "cpu" or self.kv_type != "f16"):
+            attention = "on"  # on a GPU llama.cpp knows best, unless it cannot do without
         return dataclasses.replace(
             config,
             n_ctx=self.n_ctx,

@@ -34,26 +34,36 @@ class Demand:
         n_outputs: positions per batch whose logits are kept.
         reserved: bytes of the host's memory that the caller will use himself.
         compute_factor: what an earlier attempt found compute buffers to be, beside the formula's.
+        reads_only: nothing is generated, texts are only read.
     """
 
     n_parallel: int = 1
     n_outputs: int = 1
     reserved: int = 0
     compute_factor: float = 1.0
+    reads_only: bool = False
 
 
 @dataclass(frozen=True)
 class _Rung:
-    """A step down: the cache's type, the tokens computed at a time, and the context at least."""
+    """A step down: the cache's type, the tokens computed at a time, and the context at least.
+
+    ``scores``: attention keeps the matrix of all scores instead of being flash attention.
+    """
 
     kv_type: KVCacheType
     n_ubatch: int
     n_ctx: int
+    scores: bool = False
 
 
-#: From best to smallest. Batches shrink first (they cost speed in long prompts only), then the
-#: cache loses precision (q8_0 is nearly lossless), then context goes; q4_0 is heard in the answers.
+#: From best to smallest. First goes the speed of answers that have much to look back on: on the
+#: CPU they come up to twice as fast without flash attention, and long prompts a tenth slower
+#: (``benchmarks/attention.py``). Then batches shrink (they cost speed in long prompts only), then
+#: the cache loses precision (q8_0 is nearly lossless), then context goes; q4_0 is heard in the
+#: answers.
 _LADDER = (
+    _Rung("f16", 128, DEFAULT_CONTEXT, scores=True),
     _Rung("f16", 512, DEFAULT_CONTEXT),
     _Rung("f16", 128, DEFAULT_CONTEXT),
     _Rung("q8_0", 128, DEFAULT_CONTEXT),
@@ -64,6 +74,26 @@ _LADDER = (
     _Rung("q8_0", 32, 512),
     _Rung("q4_0", 32, 512),
 )
+
+
+#: Most that the matrix of scores takes, unless that leaves too few tokens at a time.
+_SCORES_BYTES, _FEWEST = 128 * 2**20, 32
+
+
+def comfortable(facts: ModelFacts, n_ctx: int, kv_type: KVCacheType) -> Shape:
+    """Return what a context on the CPU is made with where memory is not short."""
+    rung = next(rung for rung in _LADDER if rung.scores == (kv_type == "f16"))
+    n_ubatch = _tokens_at_a_time(facts, n_ctx, rung)
+    return Shape(n_ctx=n_ctx, n_ubatch=n_ubatch, kv_type=kv_type, flash_attention=not rung.scores)
+
+
+def _tokens_at_a_time(facts: ModelFacts, n_ctx: int, rung: _Rung) -> int:
+    tokens = rung.n_ubatch
+    if rung.scores:
+        for_one = (4 + 2) * facts.n_head * n_ctx  # float32, and copies in the values' type
+        while tokens > _FEWEST and tokens * for_one > _SCORES_BYTES:
+            tokens //= 2
+    return tokens
 
 
 @dataclass(frozen=True)
@@ -101,9 +131,12 @@ class Search:
     def within(self, room: int, *, private: bool = False) -> Candidate | None:
         """Return the first candidate for which ``room`` suffices; None if there is none.
 
-        ``private`` leaves mapped weights out of account.
+        ``private`` leaves mapped weights out of account: they are read from the file again for
+        every batch, so that batches had better be large.
         """
         for candidate in self._candidates():
+            if private and not candidate.shape.flash_attention and self._may_be_flash:
+                continue
             if self.need(candidate, private=private) <= room:
                 return candidate
         return None
@@ -146,10 +179,30 @@ class Search:
 
     def _candidates(self) -> Iterator[Candidate]:
         """Yield candidates from best to smallest, the device's memory respected."""
-        for shape in self._shapes():
-            for repack in self._repack_choices():
-                for gpu_layers in self._layer_choices(shape):
-                    yield self._candidate(shape, repack=repack, gpu_layers=gpu_layers)
+        for shape, repack in self._steps():
+            for gpu_layers in self._layer_choices(shape):
+                yield self._candidate(shape, repack=repack, gpu_layers=gpu_layers)
+
+    def _steps(self) -> Iterator[tuple[Shape, bool]]:
+        """Yield shapes, with and without repacking, which gains more than the matrix of scores."""
+        shapes, choices = list(self._shapes()), self._repack_choices()
+        alike = 1 if shapes[0].flash_attention else 2
+        for repack in choices:
+            for shape in shapes[:alike]:
+                yield shape, repack
+        for shape in shapes[alike:]:
+            for repack in choices:
+                yield shape, repack
+
+    @property
+    def _may_be_flash(self) -> bool:
+        return self.config.flash_attention != "off"
+
+    def _keeps_scores(self, kv_type: KVCacheType, rung: _Rung) -> bool:
+        """Whether attention works without flash attention on a rung."""
+        if self.config.flash_attention != "auto" or kv_type != "f16":
+            return not self._may_be_flash
+        return rung.scores and self.device is None and not self.demand.reads_only
 
     def _shapes(self) -> Iterator[Shape]:
         config, seen = self.config, set[Shape]()
@@ -158,11 +211,15 @@ class Search:
             kv_type = rung.kv_type if config.kv_type == "auto" else config.kv_type
             if config.flash_attention == "off" and config.kv_type == "auto":
                 kv_type = "f16"  # quantised values need flash attention
+            scores = self._keeps_scores(kv_type, rung)
+            if rung.scores and not scores:
+                continue
+            n_ubatch = _tokens_at_a_time(self.facts, n_ctx, rung)
             shape = Shape(
                 n_ctx=n_ctx,
-                n_ubatch=min(config.n_ubatch or rung.n_ubatch, config.n_batch, n_ctx),
+                n_ubatch=min(config.n_ubatch or n_ubatch, config.n_batch, n_ctx),
                 kv_type=kv_type,
-                flash_attention=config.flash_attention != "off",
+                flash_attention=not scores,
                 n_parallel=self.demand.n_parallel,
                 n_outputs=self.demand.n_outputs,
             )
