@@ -211,7 +211,8 @@ class Link:
         if kind == "failed":
             self._finish(number, decode_error(payload))
         elif kind in {"text", "reply"} and isinstance(payload, list) and len(payload) == 2:
-            job.logprobs += decode(list[TokenLogprob], payload[1])
+            if payload[1]:
+                job.logprobs += decode(list[TokenLogprob], payload[1])
             if kind == "text":
                 job.push(decode(str, payload[0]))
             else:

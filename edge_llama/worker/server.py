@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from ..overflow import Prompt
     from ..sampling import Sampling
 
+#: Seconds within which texts go to the parent together, about as long as a screen shows a picture:
+#: each message wakes two threads of the parent, which then lack where tokens are computed.
+_TOGETHER = 0.016
+
 #: Prompts that may be prepared at the same time; the engine runs as many as it was told.
 _THREADS = 8
 
@@ -34,13 +39,25 @@ class _SentJob(Job):
     def __init__(self, server: Server, number: int, *job: Any) -> None:
         super().__init__(*job)
         self._server, self._number, self._sent = server, number, 0
+        self._held, self._sent_at = "", 0.0
 
     def push(self, text: str) -> None:
-        self._server.send("text", self._number, [text, self._new_logprobs()])
+        """Send a text, or hold it back until the next token if one has just been sent."""
+        self._held += text
+        now = time.perf_counter()
+        if now - self._sent_at >= _TOGETHER:
+            self._sent_at = now
+            self._send_held()
+
+    def _send_held(self) -> None:
+        if self._held:
+            text, self._held = self._held, ""
+            self._server.send("text", self._number, [text, self._new_logprobs()])
 
     def finish(self, result: Reply | BaseException) -> None:
         self._server.jobs.pop(self._number, None)
         self.done.set()
+        self._send_held()
         if isinstance(result, Reply):
             self._server.send("reply", self._number, [encode(result), self._new_logprobs()])
         else:
