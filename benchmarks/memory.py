@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py                      # the embedded model, a grid of 27 points
     python benchmarks/memory.py MODEL.gguf --contexts 512 8192 --kv f16 --batches 128
-    python benchmarks/memory.py --vocabularies       # bytes per token of a vocabulary
+    python benchmarks/memory.py --vocabularies       # bytes per token, also for grammars
 
 Growth is what opening and a full prefill add to the process (Rss of /proc/self/smaps_rollup).
 Filling long contexts takes minutes per point.
@@ -24,7 +24,8 @@ from typing import Any
 import gguf
 import numpy as np
 
-from edge_llama import Model, Sampling, find_model, inspect
+from edge_llama import Grammar, Model, Sampling, find_model, inspect
+from edge_llama.memory import grammar_bytes
 
 MIB = 2**20
 
@@ -36,11 +37,16 @@ def child(path: str, options: dict[str, Any]) -> None:
         tokens = [i % vocabulary for i in range(300, 299 + model.n_ctx)]
         model.generate(tokens, sampling=Sampling(max_tokens=1, temperature=0))
         receipt = model.memory()
+        words = Grammar.regex("[a-z]{3,300}")
+        model.generate([1], grammar=words, sampling=Sampling(max_tokens=30))
+        grammar = model.memory().growth - receipt.growth
     plan, host = receipt.plan.host, receipt.host
     print(
         json.dumps(
             {
                 "planned": plan.total,
+                "planned_grammar": grammar_bytes(vocabulary),
+                "grammar": grammar,
                 "measured": receipt.growth,
                 "planned_private": plan.private,
                 "measured_private": receipt.growth - host.weights,
@@ -87,8 +93,8 @@ def vocabularies() -> None:
     """Print what vocabularies of several sizes add, beside the formula."""
     cases = [("gpt2", 32000, 31000), ("gpt2", 64000, 63000), ("gpt2", 128256, 128000)]
     cases += [("gpt2", 128256, 280147), ("llama", 32000, 0), ("llama", 128000, 0)]
-    print("| tokenizer | tokens | merges | planned MiB | measured MiB | peak above it |")
-    print("|---|---|---|---|---|---|")
+    print("| tokenizer | tokens | merges | planned MiB | measured MiB | peak above | grammar |")
+    print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for kind, n_tokens, n_merges in cases:
             path = Path(folder) / "model.gguf"
@@ -97,7 +103,8 @@ def vocabularies() -> None:
             print(
                 f"| {kind} | {n_tokens} | {n_merges} | {found['planned_overhead'] / MIB:.1f} "
                 f"| {found['overhead'] / MIB:.1f} "
-                f"| {(found['peak'] - found['measured']) / MIB:.1f} |",
+                f"| {(found['peak'] - found['measured']) / MIB:.1f} "
+                f"| {found['planned_grammar'] / MIB:.1f} / {found['grammar'] / MIB:.1f} |",
                 flush=True,
             )
 

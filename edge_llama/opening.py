@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 from .cache import MemoryStore
 from .hardware import read_process_memory
 from .loading import load
-from .memory import Demand, MemoryPlan, MemoryReceipt, plan_memory, write_receipt
+from .memory import (
+    Demand,
+    MemoryPlan,
+    MemoryReceipt,
+    grammar_bytes,
+    plan_memory,
+    write_receipt,
+)
 from .native import NativeContext, read_hardware
 from .rope import Rope, choose_rope
 from .states import StateFolder, TieredStore, fingerprint
@@ -76,7 +83,7 @@ def open_native(
         LoadCancelledError, ModelFileError, NativeLibraryError: as :func:`~edge_llama.loading.load`.
     """
     hardware = read_hardware()
-    plan = plan_memory(info, config, hardware, _demand(config))
+    plan = plan_memory(info, config, hardware, _demand(info, config))
     native = load(info, plan.apply(config), on_progress)
     try:
         return _with_context(info, config, hardware, plan, native)
@@ -108,15 +115,18 @@ def _with_context(
     factor = allocated / plan.host.compute
     logger.info("compute buffers are %.2f times what was planned; planning again", factor)
     plan = plan_memory(
-        info, config, hardware, dataclasses.replace(_demand(config), compute_factor=factor)
+        info, config, hardware, dataclasses.replace(_demand(info, config), compute_factor=factor)
     )
     return _open_context(info, plan, config, native)
 
 
-def _demand(config: ModelConfig) -> Demand:
+def _demand(info: GGUFInfo, config: ModelConfig) -> Demand:
+    """Return what to allow for; within a budget also for a grammar, which may come at any time."""
     sequences = config.n_parallel
-    parked = (config.parked_mib or 0) << 20
-    return Demand(n_parallel=sequences, n_outputs=sequences, reserved=parked)
+    reserved = (config.parked_mib or 0) << 20
+    if config.budget is not None:
+        reserved += grammar_bytes(info.n_vocab)
+    return Demand(n_parallel=sequences, n_outputs=sequences, reserved=reserved)
 
 
 def _open_context(

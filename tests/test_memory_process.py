@@ -87,7 +87,7 @@ def measure(path: Path, options: dict[str, Any]) -> dict[str, Any]:
         {"n_ctx": 4096},
         {"n_ctx": 4096, "flash_attention": "on"},
         {"n_ctx": 4096, "n_ubatch": 128, "kv_type": "q8_0"},
-        {"memory": "120MiB"},
+        {"memory": "140MiB"},
     ],
     ids=str,
 )
@@ -99,17 +99,19 @@ def test_prediction_and_measurement(roomy: Path, options: dict[str, Any]) -> Non
         # Small contexts without flash attention are planned a little less exactly.
         assert planned[part] == pytest.approx(measured[part], rel=0.02, abs=0.2 * MIB), part
     if "memory" in options:
-        assert facts["process"]["peak"] <= 120 * MIB
+        assert facts["process"]["peak"] <= 140 * MIB
         assert facts["plan"]["n_ctx"] > 4096
 
 
 def test_the_command_line_stays_within_its_budget(embedded: Path, run_cli: RunCLI) -> None:
-    arguments = ("--memory", "195MiB", "--json", "--max-tokens", "4", str(embedded))
-    result = run_cli("generate", *arguments, "Count to three. " * 60)
-    reply = json.loads(result.stdout)
-    assert reply["usage"]["prompt_tokens"] > 200
-    assert reply["memory"]["plan"]["budget"] == 195 * MIB
-    assert reply["memory"]["process"]["peak"] <= 195 * MIB
+    schema = {"type": "object", "properties": {"number": {"type": "integer"}}}
+    for more in ((), ("--json-schema", json.dumps(schema))):  # a grammar is allowed for
+        arguments = ("--memory", "215MiB", "--json", "--max-tokens", "12", *more, str(embedded))
+        result = run_cli("generate", *arguments, "Count to three. " * 60)
+        reply = json.loads(result.stdout)
+        assert reply["usage"]["prompt_tokens"] > 200
+        assert reply["memory"]["plan"]["budget"] == 215 * MIB
+        assert reply["memory"]["process"]["peak"] <= 215 * MIB
     assert "memory is short: the KV cache is q8_0" in result.stderr
     result = run_cli("generate", "--memory", "100MiB", str(embedded), "Hi")
     assert result.returncode == 1
@@ -168,7 +170,7 @@ def test_a_wrong_prediction_is_noticed_before_it_costs(
         "edge_llama.memory.needs.compute_bytes",
         lambda facts, shape: compute_bytes(facts, shape) // 3,
     )
-    budget = resident_memory() + 160 * MIB
+    budget = resident_memory() + 185 * MIB
     with Model.open(embedded, memory=budget, n_ubatch=512) as model:
         receipt = model.memory()
         assert receipt.plan.total <= budget

@@ -63,7 +63,10 @@ class Tokens:
         ]
         self.eos_token_id = self.end_tokens[0] if self.end_tokens else None
         self._sentinel = self._find_sentinel(vocabulary)
-        self.tokenizer = LLTokenizer(self, eos_token=list(self.end_tokens) or None)  # type: ignore[arg-type]
+        # Without slices (copies of the vocabulary for strings in JSON) it takes half the memory
+        # and half the time to build; masks, which few tokens need, take 0.4 ms instead of 0.1.
+        ends_or_none = list(self.end_tokens) or None
+        self.tokenizer = LLTokenizer(self, eos_token=ends_or_none, slices=[])  # type: ignore[arg-type]
 
     def __call__(self, text: str) -> list[int]:
         """Return the model's own tokens of ``text``; llguidance calls it for forced text.

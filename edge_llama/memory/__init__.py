@@ -4,7 +4,7 @@ Nothing here knows of llama.cpp or asks the machine: hardware comes in as a valu
 """
 
 from .facts import ModelFacts, Weights, read_facts
-from .formula import Shape, kv_cache_bytes
+from .formula import Shape, grammar_bytes, kv_cache_bytes
 from .needs import estimate
 from .plan import MemoryPlan, plan_memory
 from .receipt import Buffer, MemoryReceipt, write_receipt
@@ -22,6 +22,7 @@ __all__ = [
     "Weights",
     "comfortable",
     "estimate",
+    "grammar_bytes",
     "kv_cache_bytes",
     "plan_memory",
     "read_facts",

@@ -127,6 +127,14 @@ def bookkeeping_bytes(facts: ModelFacts, shape: Shape) -> int:
     return vocabulary + graphs + cells + _LIBRARIES
 
 
+def grammar_bytes(n_vocab: int) -> int:
+    """Return what the first grammar adds: llguidance, and the vocabulary as it wants it.
+
+    Measured (``benchmarks/memory.py --vocabularies``).
+    """
+    return 6 * 2**20 + 290 * n_vocab
+
+
 def loading_bytes(facts: ModelFacts) -> int:
     """Return what only loading needs: the vocabulary a second time, as the file has it."""
     return 40 * (facts.n_vocab + facts.n_merges)

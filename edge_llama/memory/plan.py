@@ -44,7 +44,7 @@ class MemoryPlan:
         host: what is added to this process.
         gpu: what is taken on the device.
         process: what the process had before.
-        reserved: what the caller will use himself.
+        reserved: what is left for others: parked conversations, and within a budget grammars.
         budget: what the whole process may have, if that was given.
         notes: what was chosen against the defaults, and options that do nothing here.
     """

@@ -32,7 +32,7 @@ class Demand:
     Attributes:
         n_parallel: sequences at the same time.
         n_outputs: positions per batch whose logits are kept.
-        reserved: bytes of the host's memory that the caller will use himself.
+        reserved: bytes of the host's memory to leave for other things.
         compute_factor: what an earlier attempt found compute buffers to be, beside the formula's.
         reads_only: nothing is generated, texts are only read.
     """
