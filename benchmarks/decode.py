@@ -2,12 +2,14 @@
 
     python benchmarks/decode.py MODEL.gguf --tools BIN
 
-Every round runs the three in turn, in another order each, every one in a process of its own:
-llama-bench on random tokens without sampling; edge-llama streaming text with the default sampler;
-Llama streaming text with its own. Ratios are medians over the rounds. All compute in the same way:
-nothing may use AMX (see ``amx.py``), and weights are repacked where ``--repack`` says so, except
-in Llama, which always does; of some types, Q4_1 among them, repacking has no kernels, so that
-there it makes no difference. ``--profile`` says where the time of a token goes.
+Every round runs them in turn, in another order each, every one in a process of its own: llama-bench
+on random tokens without sampling, with its defaults (flash attention) and with ``-fa off``;
+edge-llama streaming text with the default sampler; Llama streaming text with its own. All generate
+after as many tokens of a prompt: 16, and ``--prompt``. Ratios are medians over the rounds. All
+compute in the same way: nothing may use AMX (see ``amx.py``), and weights are repacked where
+``--repack`` says so, except in Llama, which always does; of some types, Q4_1 among them, repacking
+has no kernels, so that there it makes no difference. ``--profile`` says where the time of a token
+goes.
 """
 
 from __future__ import annotations
@@ -29,59 +31,82 @@ from rounds import run_rounds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STORY = "Once upon a time, in a small village by the sea, there lived"
+STORY = (
+    "Once upon a time, in a small village by the sea, there lived an old woman who mended nets. "
+    "Every morning she went down to the harbour, where the boats came in, and asked the fishermen "
+    "what they had seen. One told her of a light under the water, and another of a bell. "
+)
+SHORT = 16
 
 
-def llama_bench(options: argparse.Namespace) -> dict[str, float]:
+def llama_bench(options: argparse.Namespace, *more: str) -> dict[str, float]:
     """Tokens per second of reading a prompt and of generating."""
-    run = subprocess.run(
-        [
-            *(options.tools / "llama-bench", "-m", options.model, "-r", "1", "-o", "json"),
-            *("-p", str(options.prompt), "-n", str(options.tokens), "-t", str(options.threads)),
-            *("--repack", str(int(options.repack == "on"))),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )
-    tests = json.loads(run.stdout)
-    return {
-        "prefill": next(test["avg_ts"] for test in tests if test["n_prompt"]),
-        "decode": next(test["avg_ts"] for test in tests if test["n_gen"]),
-    }
+    figures = {}
+    for name, test in {
+        "prefill": ("-p", options.prompt, "-n", 0),
+        "decode": ("-p", 0, "-n", options.tokens, "-d", SHORT),
+        "decode after prompt": ("-p", 0, "-n", options.tokens, "-d", options.prompt),
+    }.items():
+        run = subprocess.run(
+            [
+                *(options.tools / "llama-bench", "-m", options.model, "-r", "1", "-o", "json"),
+                *("-t", str(options.threads), "--repack", str(int(options.repack == "on"))),
+                *(*map(str, test), *more),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+        (result,) = json.loads(run.stdout)
+        figures[name] = result["avg_ts"]
+    return figures
+
+
+def llama_bench_without(options: argparse.Namespace) -> dict[str, float]:
+    """Measure it without flash attention, which it uses by default."""
+    return llama_bench(options, "-fa", "off")
+
+
+def opening(tokenize: Callable[[str], list[int]], count: int) -> list[int]:
+    """Return the first ``count`` tokens of a story that goes round and round."""
+    return tokenize(STORY * (1 + count // 32))[:count]
 
 
 def edge_llama(options: argparse.Namespace) -> dict[str, float]:
     """Measure our own engine, in this process."""
     from edge_llama import Model, Sampling
 
-    n_ctx = max(options.prompt, options.tokens) + 64
+    n_ctx = options.prompt + options.tokens + 64
+    figures: dict[str, float] = {}
     with Model.open(
         options.model, n_ctx=n_ctx, threads=options.threads, repack=options.repack
     ) as model:
         draw = random.Random(1)  # noqa: S311 - not a secret
-        n_vocab = model.info.n_vocab
-        prompt = [draw.randrange(n_vocab) for _ in range(options.prompt)]
+        prompt = [draw.randrange(model.info.n_vocab) for _ in range(options.prompt)]
         one = Sampling(max_tokens=1, seed=1)
         model.generate(prompt[:16], sampling=one)  # warms up, as llama-bench does
-        prefill = model.generate(prompt[::-1], sampling=one).prefill_tokens_per_second
+        figures["prefill"] = model.generate(prompt[::-1], sampling=one).prefill_tokens_per_second
         times = _watch() if options.profile else {}
-        for seed in range(1, 9):  # until a story is long enough
-            times.clear()
-            stream = model.stream(
-                STORY, raw=True, sampling=Sampling(max_tokens=options.tokens, seed=seed)
-            )
-            for _ in stream:
-                pass
-            reply = stream.reply
-            if reply.completion_tokens == options.tokens:
-                break
-    result = {"prefill": prefill, "decode": reply.tokens_per_second}
-    total = 1e6 * reply.decode_seconds / (reply.completion_tokens - 1)
-    for name, seconds in times.items():  # the first decode is the prompt's
-        result[f"{name} us"] = 1e6 * statistics.median(seconds[1:])
-    return {**result, "token us": total}
+        for name, count in (("decode", SHORT), ("decode after prompt", options.prompt)):
+            start = opening(model.tokenize, count)
+            for seed in range(1, 9):  # until a story is long enough
+                times.clear()
+                stream = model.stream(
+                    start, raw=True, sampling=Sampling(max_tokens=options.tokens, seed=seed)
+                )
+                for _ in stream:
+                    pass
+                reply = stream.reply
+                if reply.completion_tokens == options.tokens:
+                    break
+            figures[name] = reply.tokens_per_second
+            if times:
+                total = 1e6 * reply.decode_seconds / (reply.completion_tokens - 1)
+                figures[f"{name}, token us"] = total
+            for call, seconds in times.items():  # the first decode is the prompt's
+                figures[f"{name}, {call} us"] = 1e6 * statistics.mean(seconds[1:])
+    return figures
 
 
 def _watch() -> dict[str, list[float]]:
@@ -111,22 +136,27 @@ def llama_cpp_python(options: argparse.Namespace) -> dict[str, float]:
 
     model = Llama(
         str(options.model),
-        n_ctx=max(options.prompt, options.tokens) + 64,
+        n_ctx=options.prompt + options.tokens + 64,
         n_threads=options.threads,
         verbose=False,
     )
-    first = last = 0.0
-    count = 0
-    chunks: Any = model.create_completion(STORY, max_tokens=options.tokens, stream=True, seed=1)
-    for chunk in chunks:
-        last = time.perf_counter()
-        first = first or last
-        count += bool(chunk["choices"][0]["text"])
-    return {"decode": (count - 1) / (last - first)}
+    figures = {}
+    for name, length in (("decode", SHORT), ("decode after prompt", options.prompt)):
+        first = last = 0.0
+        count = 0
+        start = opening(lambda text: model.tokenize(text.encode()), length)
+        chunks: Any = model.create_completion(start, max_tokens=options.tokens, stream=True, seed=1)
+        for chunk in chunks:
+            last = time.perf_counter()
+            first = first or last
+            count += bool(chunk["choices"][0]["text"])
+        figures[name] = (count - 1) / (last - first)
+    return figures
 
 
 ENGINES: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
     "llama-bench": llama_bench,
+    "llama-bench -fa off": llama_bench_without,
     "edge-llama": edge_llama,
     "Llama": llama_cpp_python,
 }
@@ -151,16 +181,18 @@ def main() -> int:
         json.dump(ENGINES[options.engine](options), sys.stdout)
         return 0
     rounds = run_rounds(ENGINES, options.rounds, timeout=options.timeout)
-    for engine in ENGINES:
-        for name in rounds[0][engine]:
-            middle = statistics.median(figures[engine][name] for figures in rounds)
-            print(f"{engine:12} {name:24} {middle:10.1f}")
-    for peer, name in (("llama-bench", "decode"), ("llama-bench", "prefill"), ("Llama", "decode")):
-        ratios = [figures["edge-llama"][name] / figures[peer][name] for figures in rounds]
-        print(
-            f"edge-llama / {peer}, {name}: {statistics.median(ratios):.3f} "
-            f"({min(ratios):.3f} to {max(ratios):.3f})"
-        )
+    ours = rounds[0]["edge-llama"]
+    for name in ours:
+        for engine in ENGINES:
+            found = [figures[engine][name] for figures in rounds if name in figures[engine]]
+            if not found:
+                continue
+            line = f"{name:24} {engine:20} {statistics.median(found):10.1f}"
+            if engine != "edge-llama":
+                ratios = [figures["edge-llama"][name] / figures[engine][name] for figures in rounds]
+                line += f"   edge-llama is {statistics.median(ratios):.3f} times as fast"
+                line += f" ({min(ratios):.3f} to {max(ratios):.3f})"
+            print(line)
     return 0
 
 
