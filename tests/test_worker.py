@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 import smallmodels
 from endless import ENDLESS
+from insides import pid_of
 
 import edge_llama
 from edge_llama import (
@@ -36,7 +37,7 @@ from edge_llama import (
     WorkerDied,
 )
 from edge_llama.ask import Ask, Conversation
-from edge_llama.worker import Worker, spawn
+from edge_llama.worker import spawn
 from edge_llama.worker.codec import decode, encode
 from edge_llama.worker.frames import ProtocolError
 
@@ -62,11 +63,6 @@ def small(tmp_path: Path) -> Path:
     path = tmp_path / "small.gguf"
     path.write_bytes(smallmodels.small_llama().to_bytes())
     return path
-
-
-def pid_of(model: Model) -> int:
-    assert isinstance(model._opened, Worker)
-    return model._opened.pid
 
 
 def is_running(pid: int) -> bool:

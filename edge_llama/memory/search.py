@@ -59,7 +59,7 @@ class _Rung:
 
 #: From best to smallest. First goes the speed of answers that have much to look back on: on the
 #: CPU they come up to twice as fast without flash attention, and long prompts a tenth slower
-#: (``benchmarks/attention.py``). Then batches shrink (they cost speed in long prompts only), then
+#: (``benchmarks/decode.py``). Then batches shrink (they cost speed in long prompts only), then
 #: the cache loses precision (q8_0 is nearly lossless), then context goes; q4_0 is heard in the
 #: answers.
 _LADDER = (
