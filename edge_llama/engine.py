@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from .errors import StateError
 from .generate import Generation, Reply, Request
 from .logprobs import token_logprob
-from .native import NativeSampler
+from .native import NativeSampler, release_threads
 from .scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -156,6 +156,8 @@ class Engine:
 
     def _next(self) -> Sequence[Job]:
         """Return what arrives next; when nothing has for a moment, what was read is saved."""
+        if self._inbox.empty():
+            release_threads()
         with contextlib.suppress(queue.Empty):
             return self._inbox.get(timeout=_REST_SECONDS)
         self._safely(self._scheduler.checkpoint)

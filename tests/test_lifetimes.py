@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import smallmodels
+from endless import ENDLESS
 
 from edge_llama import Model, Sampling, StateError
 from scripts import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.model
 
@@ -163,3 +165,24 @@ def test_a_fork_is_refused_instead_of_hanging(small: Path, *, isolate: bool) -> 
             assert os.wait()[1] == 0
     """)
     assert out.split() == ["True"] * (7 if isolate else 8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_a_model_at_rest_keeps_no_threads_that_others_would_have_to_wait_for(
+    embedded: Path,
+) -> None:
+    """OpenMP counts idle threads too: with too many, nobody may wait actively any more."""
+
+    def threads() -> int:
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+    with Model.open(embedded, n_ctx=256, threads=3) as model:
+        before = threads()
+        stream = model.stream("Once upon a time", raw=True, sampling=ENDLESS)
+        next(stream)
+        assert threads() >= before + 2
+        stream.cancel()
+        deadline = time.monotonic() + 10
+        while threads() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert threads() == before

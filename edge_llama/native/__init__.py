@@ -9,5 +9,6 @@ from .context import NativeContext
 from .hardware import read_hardware
 from .model import NativeModel
 from .sampler import NativeSampler
+from .threads import release_threads
 
-__all__ = ["NativeContext", "NativeModel", "NativeSampler", "read_hardware"]
+__all__ = ["NativeContext", "NativeModel", "NativeSampler", "read_hardware", "release_threads"]
