@@ -38,7 +38,7 @@ ALICE = Grammar.lark(r"""
 
 def masked_greedy(path: Path, prompt: list[int], grammar: Grammar) -> list[int]:
     """Return the likeliest allowed tokens one by one, with nothing of the engine."""
-    config = ModelConfig()
+    config = ModelConfig(flash_attention="off")  # as plans choose on the CPU
     native = NativeModel(path, config)
     context = NativeContext(native, config, n_ctx=512)
     matcher = compile_grammar(grammar, native).matcher(forcing=False)

@@ -284,7 +284,7 @@ def test_a_state_of_other_positions_is_not_taken(tmp_path: Path) -> None:
 def test_experts_and_windows_run(name: str, tmp_path: Path) -> None:
     config = KNOWN[name][0]
     weights = weights_of(config)
-    text = TOKENS[:40]
+    text = TOKENS[3:43]  # no token's experts are so close that rounding chooses
     with Model.open(converted(tmp_path, config, weights), threads=2) as model:
         sampling = Sampling(temperature=0, max_tokens=16, logit_bias={2: -np.inf})
         reply = model.generate(text, sampling=sampling)

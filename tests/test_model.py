@@ -54,6 +54,7 @@ def greedy_reference(path: Path, tokens: list[int], steps: int) -> list[int]:
     settings = lib.llama_context_default_params()
     settings.n_ctx = 2048
     settings.n_threads = settings.n_threads_batch = ModelConfig().n_threads
+    settings.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED  # as plans choose on the CPU
     context = lib.llama_init_from_model(handle, settings)
     vocab = lib.llama_model_get_vocab(handle)
     n_vocab = lib.llama_vocab_n_tokens(vocab)
@@ -265,8 +266,9 @@ def test_candidates_read_the_prompt_once_and_have_seeds_of_their_own(model: Mode
     assert len({reply.tokens for reply in replies}) > 1
     length = replies[0].prompt_tokens
     assert [reply.cached_tokens for reply in replies[1:]] == [length - 1] * 4
-    again = model.generate(prompt, n=5, sampling=sampling)
-    assert [reply.tokens for reply in again] == [reply.tokens for reply in replies]
+    # What is read in pieces of another size is rounded otherwise, so both begin in the cache.
+    once, again = (model.generate(prompt, n=5, sampling=sampling) for _ in range(2))
+    assert [reply.tokens for reply in again] == [reply.tokens for reply in once]
     assert len(model.generate(prompt, n=1, sampling=sampling)) == 1
     with pytest.raises(InvalidOptionError):
         model.generate(prompt, n=0)

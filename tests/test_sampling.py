@@ -98,11 +98,11 @@ def test_logprobs_are_the_model_s(model: Model, embedded: Path) -> None:
         logits = reading.logits([*prompt, *reply.tokens])[len(prompt) - 1 : -1].astype(np.float64)
     expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     for row, entry in zip(expected, reply.logprobs, strict=True):
-        assert entry.logprob == pytest.approx(row[entry.token], abs=0.02)
+        assert entry.logprob == pytest.approx(row[entry.token], abs=0.05)
         assert entry.piece == native_of(model).piece(entry.token)
         ranked = [one.logprob for one in entry.top]
-        assert ranked == pytest.approx(np.sort(row)[::-1][:3].tolist(), abs=0.02)
-        assert [row[one.token] for one in entry.top] == pytest.approx(ranked, abs=0.02)
+        assert ranked == pytest.approx(np.sort(row)[::-1][:3].tolist(), abs=0.05)
+        assert [row[one.token] for one in entry.top] == pytest.approx(ranked, abs=0.05)
     assert model.generate("Name a fruit.", sampling=Sampling(max_tokens=2)).logprobs == ()
 
 

@@ -82,19 +82,23 @@ def kept(session: Session) -> list[tuple[str, str, str]]:
     return [(turn.question, turn.answer, turn.status) for turn in turns]
 
 
+#: The answer is so certain that rounding, which depends on what is cached, does not change it.
+FRANCE = "What is the capital of France?"
+
+
 @pytest.mark.model
 def test_undo_retry_and_clear(session: Session, store: ConversationStore) -> None:
     session.undo()
-    first = ask(session, "Say hello.")
+    first = ask(session, FRANCE)
     second = ask(session, "And again.")
     assert session.question == "And again."
     session.undo()
-    assert kept(session) == [("Say hello.", first, "complete")]
+    assert kept(session) == [(FRANCE, first, "complete")]
     assert ask(session, "And again.") == second
     kept_id = session.id
     session.clear()
     assert session.question is session.answer is None
-    assert ask(session, "Say hello.") == first
+    assert ask(session, FRANCE) == first
     assert session.id != kept_id
     assert [one.turns for one in store.list()] == [1, 2]
 
