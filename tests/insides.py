@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from edge_llama import inspect
+from edge_llama.decoder import Part
 from edge_llama.local import Local
+from edge_llama.native import NativeContext, NativeModel
 from edge_llama.stream import Job
 from edge_llama.worker import Worker
 
 if TYPE_CHECKING:
-    from edge_llama import Model, Stream
-    from edge_llama.native import NativeModel
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from edge_llama import Model, ModelConfig, Stream
 
 
 def native_of(model: Model) -> NativeModel:
@@ -29,3 +36,14 @@ def prompt_of(stream: Stream) -> list[int]:
     """The tokens of the prompt that is answered."""
     assert isinstance(stream._job, Job)
     return stream._job.prompt.tokens
+
+
+def logits_of(path: Path, config: ModelConfig, tokens: Sequence[int]) -> Any:
+    """Return the logits of every position of tokens that are read in one batch, as float64."""
+    native = NativeModel(path, config, tensors=inspect(path).tensors)
+    context = NativeContext(native, config, n_ctx=256, n_outputs=len(tokens))
+    context.decode([Part(0, tokens, 0, wants_logits=True)], all_logits=True)
+    found = context.logits(len(tokens)).astype(np.float64)
+    context.close()
+    native.close()
+    return found

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from insides import logits_of
 
-from edge_llama import Model, Sampling, inspect
-from edge_llama.decoder import Part
-from edge_llama.native import NativeContext, NativeModel, read_hardware
+from edge_llama import Model, Sampling
+from edge_llama.native import read_hardware
 from edge_llama.native.devices import cpu_features
 from edge_llama.native.repack import _pattern, repacked_types
 from edge_llama_convert import convert, plan
@@ -55,13 +55,7 @@ def logits(path: Path, **options: Any) -> Any:
     """Return the logits of every position of a text that is read in one batch."""
     with Model.open(path, n_ctx=256, **options) as model:
         config, tokens = model.config, model.tokenize(TEXT)
-    native = NativeModel(path, config, tensors=inspect(path).tensors)
-    context = NativeContext(native, config, n_ctx=256, n_outputs=len(tokens))
-    context.decode([Part(0, tokens, 0, wants_logits=True)], all_logits=True)
-    found = context.logits(len(tokens)).astype(np.float64)
-    context.close()
-    native.close()
-    return found
+    return logits_of(path, config, tokens)
 
 
 def test_repacked_weights_answer_alike(q4_0: Path) -> None:

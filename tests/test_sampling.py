@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from insides import native_of, prompt_of
+from insides import logits_of, native_of, prompt_of
 from test_cli import assert_one_line_error
 
 from edge_llama import Model, Sampling
-from edge_llama.reading import Reading
 from edge_llama_convert import convert, plan
 
 if TYPE_CHECKING:
@@ -94,8 +93,7 @@ def test_logprobs_are_the_model_s(model: Model, embedded: Path) -> None:
     reply = stream.reply
     assert stream.logprobs == reply.logprobs
     assert [entry.token for entry in reply.logprobs] == list(reply.tokens)
-    with Reading(embedded) as reading:
-        logits = reading.logits([*prompt, *reply.tokens])[len(prompt) - 1 : -1].astype(np.float64)
+    logits = logits_of(embedded, model.config, [*prompt, *reply.tokens])[len(prompt) - 1 : -1]
     expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     for row, entry in zip(expected, reply.logprobs, strict=True):
         assert entry.logprob == pytest.approx(row[entry.token], abs=0.05)
