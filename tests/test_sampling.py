@@ -96,7 +96,7 @@ def test_logprobs_are_the_model_s(model: Model, embedded: Path) -> None:
     logits = logits_of(embedded, model.config, [*prompt, *reply.tokens])[len(prompt) - 1 : -1]
     expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     for row, entry in zip(expected, reply.logprobs, strict=True):
-        assert entry.logprob == pytest.approx(row[entry.token], abs=0.05)
+        assert entry.logprob == pytest.approx(row[entry.token], abs=0.15)
         assert entry.piece == native_of(model).piece(entry.token)
         # A token at a time is rounded otherwise than a text at once: unlikely ones most.
         ranked = [one.logprob for one in entry.top]
