@@ -1,9 +1,9 @@
-"""Compile the quantisation kernels into one shared library; standard library only.
+"""Compile the shared libraries that are our own; standard library only.
 
-    python convert/kernels/build.py OUT.so
+    python convert/kernels/build.py  # both, where a checkout looks for them
 
-``isa.cpp`` is compiled once per instruction-set level and the library picks a level when it is
-loaded, so one file serves every machine of an architecture.
+The quantisation kernels' ``isa.cpp`` is compiled once per instruction-set level, and the library
+picks a level when it is loaded, so one file serves every machine of an architecture.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ LEVELS = {
 }
 
 
+#: Where they go, in a source tree.
+KERNELS = "convert/edge_llama_convert/_kernels.so"
+CHOOSE = "edge_llama/native/_choose.so"
+
+
 class BuildError(Exception):
     """No compiler, or it failed; the message is the compiler's own."""
 
@@ -49,34 +54,27 @@ def _levels() -> dict[str, list[str]]:
     return LEVELS if is_x86 and sys.platform != "win32" else {}
 
 
-def build(source: Path, out: Path) -> None:
-    """Compile the library from the folder ``source`` to ``out``; BuildError when that fails."""
-    compiler = find_compiler()
+def build_all(root: Path) -> list[str]:
+    """Compile both libraries in a source tree; return their paths in it, or raise BuildError."""
+    _build_kernels(root / "convert" / "kernels", root / KERNELS)
+    _link([str(root / "edge_llama" / "native" / "choose.cpp")], root / CHOOSE)
+    return [KERNELS, CHOOSE]
+
+
+def _start(*arguments: str) -> subprocess.Popen[str]:
     flags = FLAGS if sys.platform == "win32" else [*FLAGS, "-fPIC"]
+    command = [*find_compiler(), *flags, *arguments]
+    try:
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    except OSError as error:
+        raise BuildError(str(error)) from error
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen([*compiler, *arguments], stderr=subprocess.PIPE, text=True)
 
+def _link(arguments: list[str], out: Path) -> None:
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            jobs = {
-                level: start(
-                    *flags, *extra, "-c", f"{source / 'isa.cpp'}", "-o", f"{scratch}/{level}.o"
-                )
-                for level, extra in {**_levels(), "base": []}.items()
-            }
-            objects, defines = [], []
-            for level, job in jobs.items():
-                _, errors = job.communicate()
-                if job.returncode == 0:
-                    objects.append(f"{scratch}/{level}.o")
-                    defines += [f"-DEDGE_HAVE_{level}"] if level != "base" else []
-                elif level == "base":  # an old compiler may lack the others; they are only faster
-                    raise BuildError(errors)
-            partial = f"{scratch}/kernels"
-            link = start(
-                *(*flags, *defines, "-shared", f"{source / 'kernels.cpp'}", *objects, "-o", partial)
-            )
+            partial = f"{scratch}/library"
+            link = _start("-shared", *arguments, "-o", partial)
             _, errors = link.communicate()
             if link.returncode:
                 raise BuildError(errors)
@@ -88,5 +86,25 @@ def build(source: Path, out: Path) -> None:
         raise BuildError(str(error)) from error
 
 
+def _build_kernels(source: Path, out: Path) -> None:
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            jobs = {
+                level: _start(*extra, "-c", f"{source / 'isa.cpp'}", "-o", f"{scratch}/{level}.o")
+                for level, extra in {**_levels(), "base": []}.items()
+            }
+            objects, defines = [], []
+            for level, job in jobs.items():
+                _, errors = job.communicate()
+                if job.returncode == 0:
+                    objects.append(f"{scratch}/{level}.o")
+                    defines += [f"-DEDGE_HAVE_{level}"] if level != "base" else []
+                elif level == "base":  # an old compiler may lack the others; they are only faster
+                    raise BuildError(errors)
+            _link([*defines, str(source / "kernels.cpp"), *objects], out)
+    except OSError as error:
+        raise BuildError(str(error)) from error
+
+
 if __name__ == "__main__":
-    build(Path(__file__).resolve().parent, Path(sys.argv[1]))
+    build_all(Path(__file__).resolve().parents[2])

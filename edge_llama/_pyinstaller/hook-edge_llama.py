@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 
-from PyInstaller.utils.hooks import collect_data_files, copy_metadata
+from PyInstaller.utils.hooks import collect_data_files, collect_dynamic_libs, copy_metadata
 
 import edge_llama
 
 # The public names are imported when they are first used.
 public = [getattr(edge_llama, name) for name in edge_llama.__all__]
 hiddenimports = sorted({one.__module__ for one in public if hasattr(one, "__module__")})
+
+# Loaded by its path, if it was compiled.
+binaries = collect_dynamic_libs("edge_llama")
 
 # States of conversations carry the version of llama.cpp.
 datas = copy_metadata("llama-cpp-python")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..closing import Closing
 from ..errors import BackendError, InvalidOptionError, StateError
+from .choose import count_likeliest, load_chooser
 from .library import llama
 
 if TYPE_CHECKING:
@@ -43,9 +44,12 @@ class NativeSampler(Closing):
         sampling = sampling.resolve({})
         self.seed = secrets.randbelow(2**32 - 1) if sampling.seed is None else sampling.seed
         self._history = sampling.history
+        biases = _biases(model, sampling)
+        self._chooser, self._n_vocab = load_chooser(), model.n_vocab
+        self._n_likeliest = None if biases else count_likeliest(sampling)
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         try:
-            for sampler in _samplers(lib, model, sampling, self.seed):
+            for sampler in _samplers(lib, model, sampling, self.seed, biases):
                 if not sampler:  # adding NULL would crash at the first sample
                     raise BackendError(
                         "llama.cpp refused a sampler",
@@ -69,6 +73,12 @@ class NativeSampler(Closing):
         ``index`` is the position in that batch; -1 is its last.
         """
         context.require_logits(index)
+        if self._chooser is not None and self._n_likeliest is not None:
+            token = self._chooser(
+                self.handle, context.handle, index, self._n_vocab, self._n_likeliest
+            )
+            if token >= 0:
+                return token
         return int(self._lib.llama_sampler_sample(self.handle, context.handle, index))
 
     def sample_within(
@@ -122,12 +132,13 @@ class NativeSampler(Closing):
             self._lib.llama_sampler_free(chain)
 
 
-def _samplers(lib: Any, model: NativeModel, options: Sampling, seed: int) -> Iterator[Any]:
+def _samplers(
+    lib: Any, model: NativeModel, options: Sampling, seed: int, biases: dict[int, float]
+) -> Iterator[Any]:
     """Make llama.cpp's samplers one by one, in the order of its ``common_sampler_init``.
 
     Those that are off cost nothing: llama.cpp makes empty ones of them.
     """
-    biases = _biases(model, options)
     if biases:
         array = (lib.llama_logit_bias * len(biases))(*biases.items())
         yield lib.llama_sampler_init_logit_bias(model.n_vocab, len(biases), array)
