@@ -33,7 +33,7 @@ def llama_completion(
         [
             *(tools / "llama-completion", "-m", model, "-p", prompt, "-n", str(n_tokens)),
             *("-cnv", "-st", "--jinja", "-c", str(CONTEXT), *sampling),
-            *("--no-display-prompt", "--no-repack"),
+            *("--no-display-prompt", "--no-repack", "-fa", "off"),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

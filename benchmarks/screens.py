@@ -66,12 +66,12 @@ def picture(terminal: Terminal, title: str) -> str:
 
 def chat(home: Path) -> str:
     """Show a conversation."""
-    stop = ("--stop", "\\n\\nAlternatively", "--stop", "\\n\\nThese")
+    stop = ("--stop", "\\n\\nAlternatively", "--stop", "\\n\\nThis function")
     terminal = Terminal("chat", "--temp", "0", *stop, cwd=home, columns=COLUMNS, lines=LINES)
     terminal.wait_for(READY)
     for question in (
         b"Give me three tips for a good night's sleep.",
-        b"How do I read a file in Python? Show code.",
+        b"Write a Python function that adds two numbers.",
     ):
         terminal.type(question + ENTER)
         terminal.wait_for(ANSWERED)
