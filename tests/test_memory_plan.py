@@ -153,10 +153,11 @@ def test_flash_attention_only_where_it_is_the_better_choice(embedded: Path) -> N
     """On the CPU it makes long conversations slow; it saves memory, and time on a GPU."""
     config = ModelConfig()
     assert plan(embedded).apply(config).flash_attention == "off"
-    assert plan(embedded, kv_type="q8_0").apply(config).flash_attention == "on"
+    quantised = plan(embedded, kv_type="q8_0")
+    assert (quantised.apply(config).flash_attention, quantised.notes) == ("on", ())
     assert plan(embedded, flash_attention="on").n_ubatch == 512
     reading = plan(embedded, demand=Demand(reads_only=True))
-    assert (reading.flash_attention, reading.n_ubatch) == (True, 512)
+    assert (reading.flash_attention, reading.n_ubatch, reading.notes) == (True, 512, ())
 
     short = plan(embedded, memory="280MiB")
     assert (short.flash_attention, short.kv_type, short.n_ctx >= 4096) == (True, "f16", True)

@@ -23,13 +23,19 @@ def notes_on(
     return (*_given_up(plan, config, facts), *_without_effect(plan, config, hardware))
 
 
+def slow_answers(plan: MemoryPlan, config: ModelConfig) -> tuple[str, ...]:
+    """Return what someone should know who lets a model generate that is opened by this plan."""
+    may_choose = config.flash_attention == "auto" and config.kv_type in {"auto", "f16"}
+    if plan.flash_attention and may_choose and plan.device == "cpu":
+        return ("memory is short: answers in long conversations come slower (flash attention)",)
+    return ()
+
+
 def _given_up(plan: MemoryPlan, config: ModelConfig, facts: ModelFacts) -> Iterator[str]:
     if config.n_ctx is None and plan.n_ctx < min(DEFAULT_CONTEXT, facts.n_ctx_train):
         yield f"memory is short: the context is {plan.n_ctx} tokens"
     if config.kv_type == "auto" and plan.kv_type != "f16":
         yield f"memory is short: the KV cache is {plan.kv_type}"
-    if plan.flash_attention and config.flash_attention == "auto" and plan.device == "cpu":
-        yield "memory is short: answers in long conversations come slower (flash attention)"
     is_whole = not plan.flash_attention or plan.n_ubatch >= min(config.n_batch, plan.n_ctx)
     if config.n_ubatch is None and not is_whole:
         yield f"memory is short: prompts are read {plan.n_ubatch} tokens at a time"

@@ -11,7 +11,7 @@ from ..errors import OutOfMemoryError
 from ..rope import reach, rope_notes
 from ..units import format_bytes
 from .facts import read_facts
-from .notes import notes_on
+from .notes import notes_on, slow_answers
 from .search import Candidate, Demand, Search
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def plan_memory(
         raise _does_not_fit(info, search)
     plan = _plan(found, search)
     notes += [*notes_on(plan, config, hardware, facts), *rope_notes(info, config, plan.n_ctx)]
+    if not demand.reads_only:
+        notes += slow_answers(plan, config)
     return dataclasses.replace(plan, notes=tuple(notes))
 
 
