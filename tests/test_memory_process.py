@@ -87,7 +87,7 @@ def measure(path: Path, options: dict[str, Any]) -> dict[str, Any]:
         {"n_ctx": 4096},
         {"n_ctx": 4096, "flash_attention": "on"},
         {"n_ctx": 4096, "n_ubatch": 128, "kv_type": "q8_0"},
-        {"memory": "140MiB"},
+        {"memory": "160MiB"},
     ],
     ids=str,
 )
@@ -99,7 +99,7 @@ def test_prediction_and_measurement(roomy: Path, options: dict[str, Any]) -> Non
         # Small contexts without flash attention are planned a little less exactly.
         assert planned[part] == pytest.approx(measured[part], rel=0.02, abs=0.2 * MIB), part
     if "memory" in options:
-        assert facts["process"]["peak"] <= 140 * MIB
+        assert facts["process"]["peak"] <= 160 * MIB
         assert facts["plan"]["n_ctx"] > 4096
 
 

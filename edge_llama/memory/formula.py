@@ -104,14 +104,21 @@ def output_bytes(facts: ModelFacts, shape: Shape) -> int:
 def work_bytes(facts: ModelFacts, shape: Shape) -> int:
     """Return the CPU's scratch space: a layer's widest input, in the type weights multiply with.
 
-    Without flash attention all scores, in the type of the values.
+    Without flash attention all scores, in the type of the values. It then grows while a prompt is
+    read, and the allocator keeps some of what was there before.
     """
     kinds = {kind for layer in facts.layers for kind in layer.by_type}
     width = 2 if kinds & {"F16", "BF16"} else 9 / 8  # quantised weights: Q8_0, Q8_1 or Q8_K
     widest = width * max(facts.n_ff, facts.n_embd, facts.q_width)
-    if not shape.flash_attention:
-        widest = max(widest, _KV_BYTES[shape.kv_type] * facts.n_head * shape.n_cells)
-    return int(shape.n_tokens * widest)
+    if shape.flash_attention:
+        return int(shape.n_tokens * widest)
+    widest = max(widest, _KV_BYTES[shape.kv_type] * facts.n_head * shape.n_cells)
+    size = int(shape.n_tokens * widest)
+    return size + min(size, _KEPT_OF_SCRATCH)
+
+
+#: Measured (``benchmarks/memory.py``): blocks that are larger than this go back to the system.
+_KEPT_OF_SCRATCH = 4 * 2**20
 
 
 def bookkeeping_bytes(facts: ModelFacts, shape: Shape) -> int:
