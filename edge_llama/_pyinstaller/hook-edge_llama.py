@@ -13,7 +13,7 @@ public = [getattr(edge_llama, name) for name in edge_llama.__all__]
 hiddenimports = sorted({one.__module__ for one in public if hasattr(one, "__module__")})
 
 # Loaded by its path, if it was compiled.
-binaries = collect_dynamic_libs("edge_llama")
+binaries = collect_dynamic_libs("edge_llama", search_patterns=["_*.so"])
 
 # States of conversations carry the version of llama.cpp.
 datas = copy_metadata("llama-cpp-python")
