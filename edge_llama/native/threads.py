@@ -34,8 +34,8 @@ def _pause() -> Callable[[int], int] | None:
     if sys.platform != "linux":
         return None
     try:
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
         pause = llama()._lib.omp_pause_resource_all  # noqa: SLF001 - of a library it needs
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     except (OSError, AttributeError):
         return None
     names = {line.rpartition("/")[2] for line in maps.splitlines()}
