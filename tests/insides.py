@@ -38,12 +38,14 @@ def prompt_of(stream: Stream) -> list[int]:
     return stream._job.prompt.tokens
 
 
-def logits_of(path: Path, config: ModelConfig, tokens: Sequence[int]) -> Any:
-    """Return the logits of every position of tokens that are read in one batch, as float64."""
+def logits_of(path: Path, config: ModelConfig, *batches: Sequence[int]) -> Any:
+    """Return the logits of every position of tokens that are read in batches, as float64."""
     native = NativeModel(path, config, tensors=inspect(path).tensors)
-    context = NativeContext(native, config, n_ctx=256, n_outputs=len(tokens))
-    context.decode([Part(0, tokens, 0, wants_logits=True)], all_logits=True)
-    found = context.logits(len(tokens)).astype(np.float64)
+    context = NativeContext(native, config, n_ctx=256, n_outputs=max(map(len, batches)))
+    found: list[Any] = []
+    for tokens in batches:
+        context.decode([Part(0, tokens, len(found), wants_logits=True)], all_logits=True)
+        found.extend(context.logits(len(tokens)).astype(np.float64))
     context.close()
     native.close()
-    return found
+    return np.array(found)

@@ -95,9 +95,11 @@ def test_prediction_and_measurement(roomy: Path, options: dict[str, Any]) -> Non
     facts = measure(roomy, options)
     assert facts["predicted"] == pytest.approx(facts["growth"], rel=0.05)
     planned, measured = facts["plan"]["host"], facts["host"]
+    # Small contexts without flash attention are planned a little less exactly.
+    is_exact = facts["plan"]["flash_attention"] or facts["plan"]["n_ctx"] > 512
+    slack = (0.05 if is_exact else 0.2) * MIB
     for part in ("weights", "kv_cache", "compute", "output"):
-        # Small contexts without flash attention are planned a little less exactly.
-        assert planned[part] == pytest.approx(measured[part], rel=0.02, abs=0.2 * MIB), part
+        assert planned[part] == pytest.approx(measured[part], rel=0.02, abs=slack), part
     if "memory" in options:
         assert facts["process"]["peak"] <= 160 * MIB
         assert facts["plan"]["n_ctx"] > 4096

@@ -59,9 +59,12 @@ def logits(path: Path, **options: Any) -> Any:
 
 
 def test_repacked_weights_answer_alike(q4_0: Path) -> None:
-    plain, repacked = logits(q4_0, repack="off"), logits(q4_0, repack="on")
+    # Of both kinds of attention the one that rounds alike whatever the weights' layout.
+    plain, repacked = (
+        logits(q4_0, repack=repack, flash_attention="on") for repack in ("off", "on")
+    )
     norms = np.linalg.norm(plain, axis=1) * np.linalg.norm(repacked, axis=1)
-    assert ((plain * repacked).sum(axis=1) / norms).min() > 0.995
+    assert ((plain * repacked).sum(axis=1) / norms).min() > 0.999
     assert (plain != repacked).any(), "nothing was repacked"
     with Model.open(q4_0, n_ctx=256, repack="on") as model:
         reply = model.generate(TEXT * 3, sampling=Sampling(max_tokens=8, seed=1))
